@@ -1,0 +1,179 @@
+//! Framing of the control connection: finds whole lines in a byte stream that may be cut anywhere.
+
+use std::io::{self, Read};
+
+use super::WireError;
+
+/// The longest line, its LF included. Ours: a page of memory per client, and room for a text of 2,000 characters.
+pub const LINE_LEN_MAX: usize = 4096;
+
+/// The longest protocol name (`ALPHA *15( ALPHA / DIGIT / "-" )`).
+pub const PROTOCOL_LEN_MAX: usize = 16;
+
+/// Holds the bytes of at most one unfinished line; never grows beyond [`LINE_LEN_MAX`].
+#[derive(Debug)]
+pub struct LineBuffer {
+    bytes: Box<[u8; LINE_LEN_MAX]>,
+    /// What was read and not yet given out: `bytes[start..end]`.
+    start: usize,
+    end: usize,
+    /// The bytes before this one hold no LF.
+    scanned: usize,
+    /// An over-long line is under way: drop everything up to its LF.
+    discarding: bool,
+}
+
+impl Default for LineBuffer {
+    fn default() -> Self {
+        Self { bytes: Box::new([0; LINE_LEN_MAX]), start: 0, end: 0, scanned: 0, discarding: false }
+    }
+}
+
+impl LineBuffer {
+    /// Reads once from `input` into the free space. `Ok(0)` is the end of the stream; call only after
+    /// [`next_line`](Self::next_line) has answered `None`.
+    pub fn read_from(&mut self, input: &mut impl Read) -> io::Result<usize> {
+        let read_len = input.read(self.free())?;
+        self.end += read_len;
+        Ok(read_len)
+    }
+
+    fn free(&mut self) -> &mut [u8] {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.scanned -= self.start;
+        self.start = 0;
+        &mut self.bytes[self.end..]
+    }
+
+    /// The next whole line without its LF and without one CR before it, or that a line was too long (told once per line).
+    pub fn next_line(&mut self) -> Option<Result<&[u8], WireError>> {
+        loop {
+            let Some(found) = self.bytes[self.scanned..self.end].iter().position(|&b| b == b'\n') else {
+                return self.no_lf();
+            };
+            let (line_start, lf) = (self.start, self.scanned + found);
+            self.start = lf + 1;
+            self.scanned = self.start;
+            if std::mem::take(&mut self.discarding) {
+                continue;
+            }
+            let line = &self.bytes[line_start..lf];
+            return Some(Ok(line.strip_suffix(b"\r").unwrap_or(line)));
+        }
+    }
+
+    fn no_lf(&mut self) -> Option<Result<&[u8], WireError>> {
+        self.scanned = self.end;
+        let full = self.end - self.start == LINE_LEN_MAX;
+        if self.discarding || full {
+            (self.start, self.end, self.scanned) = (0, 0, 0);
+        }
+        if full && !self.discarding {
+            self.discarding = true;
+            return Some(Err(WireError::LineTooLong));
+        }
+        None
+    }
+
+    /// Takes what was read behind the last line given out: after `DATA_<token>` it belongs to the file.
+    pub fn take_rest(&mut self) -> &[u8] {
+        let rest = &self.bytes[self.start..self.end];
+        (self.start, self.end, self.scanned) = (0, 0, 0);
+        rest
+    }
+}
+
+/// Splits a line at its **first** underscore into protocol name and payload, and checks both.
+///
+/// The name comes back in upper case; a bare name has an empty payload.
+pub fn split(line: &[u8]) -> Result<(String, &str), WireError> {
+    let text = std::str::from_utf8(line).map_err(|_| WireError::BadText)?;
+    if text.chars().any(char::is_control) {
+        return Err(WireError::BadText);
+    }
+    let (protocol, payload) = text.split_once('_').unwrap_or((text, ""));
+    let name_like = protocol.starts_with(|c: char| c.is_ascii_alphabetic())
+        && protocol.len() <= PROTOCOL_LEN_MAX
+        && protocol.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !name_like {
+        return Err(WireError::BadProtocol);
+    }
+    Ok((protocol.to_ascii_uppercase(), payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every line of `input`, fed in pieces of the given sizes (the last size repeats).
+    fn lines(input: &[u8], cuts: &[usize]) -> Vec<Result<Vec<u8>, WireError>> {
+        let mut buffer = LineBuffer::default();
+        let (mut rest, mut out) = (input, Vec::new());
+        let mut cuts = cuts.iter().chain(std::iter::repeat(cuts.last().expect("a size"))).copied();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(cuts.next().expect("endless").min(rest.len()));
+            rest = after;
+            let mut piece = piece;
+            while !piece.is_empty() {
+                buffer.read_from(&mut piece).expect("a slice");
+                while let Some(line) = buffer.next_line() {
+                    out.push(line.map(<[u8]>::to_vec));
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn lines_are_the_same_at_every_cut() {
+        let input = b"HELLO_alice\r\nALL_snake_case\n\nPM_bob \xc3\xa9\r\r\nunfinished";
+        let whole = lines(input, &[usize::MAX]);
+        assert_eq!(whole.len(), 4);
+        assert_eq!(whole[3], Ok(b"PM_bob \xc3\xa9\r".to_vec()));
+        for cut in 1..input.len() {
+            assert_eq!(lines(input, &[cut, usize::MAX]), whole, "cut at {cut}");
+            assert_eq!(lines(input, &[cut]), whole, "pieces of {cut}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_the_lf_and_a_long_line_is_told_once() {
+        let fits = [vec![b'a'; LINE_LEN_MAX - 1], b"\n".to_vec()].concat();
+        assert_eq!(lines(&fits, &[100]), [Ok(vec![b'a'; LINE_LEN_MAX - 1])]);
+        let long = [vec![b'a'; 3 * LINE_LEN_MAX], b"\nWHO\n".to_vec()].concat();
+        for cut in [1, 100, LINE_LEN_MAX, usize::MAX] {
+            assert_eq!(
+                lines(&long, &[cut]),
+                [Err(WireError::LineTooLong), Ok(b"WHO".to_vec())],
+                "pieces of {cut}"
+            );
+        }
+        let by_one = [vec![b'a'; LINE_LEN_MAX], b"\nWHO\n".to_vec()].concat();
+        assert_eq!(lines(&by_one, &[7]), [Err(WireError::LineTooLong), Ok(b"WHO".to_vec())]);
+    }
+
+    #[test]
+    fn bytes_behind_a_line_can_be_taken() {
+        let mut buffer = LineBuffer::default();
+        buffer.read_from(&mut &b"DATA_00\nfile\nbytes"[..]).expect("a slice");
+        assert_eq!(buffer.next_line(), Some(Ok(&b"DATA_00"[..])));
+        assert_eq!(buffer.take_rest(), b"file\nbytes");
+        assert_eq!(buffer.next_line(), None);
+    }
+
+    #[test]
+    fn a_line_splits_at_its_first_underscore() {
+        assert_eq!(split(b"ALL_snake_case"), Ok(("ALL".into(), "snake_case")));
+        assert_eq!(split(b"who"), Ok(("WHO".into(), "")));
+        assert_eq!(split(b"Who_"), Ok(("WHO".into(), "")));
+        for bad in ["", "_x", "1A_x", "hello world", "ABCDEFGHIJKLMNOPQ_x"] {
+            assert_eq!(split(bad.as_bytes()), Err(WireError::BadProtocol), "{bad:?}");
+        }
+        for bad in
+            [&b"ALL_\xff"[..], b"ALL_a\rb", b"ALL_\x00", b"ALL_\x1b[2J", "ALL_\u{9b}".as_bytes(), b"ALL_\x7f"]
+        {
+            assert_eq!(split(bad), Err(WireError::BadText), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The lines of the control connection as types: what a client asks, what the server says.
+//!
+//! `parse` and `emit` are inverse; fields are separated by exactly one space and the last one takes the rest.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::name::{FileName, Nick};
+use super::{ErrorCode, WireError, line, text};
+
+/// The version of both protocols, told in WELCOME.
+pub const VERSION: u32 = 1;
+
+/// How many FILE lines answer one FILES at most.
+pub const FILES_PER_PAGE: usize = 256;
+
+/// The octets of a transfer's secret: the key of its packets, or the token of its TCP stream.
+pub const SECRET_LEN: usize = 32;
+
+/// Names one transfer of a server: in control lines, in logs, and as the connection id of its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransferId(pub u32);
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How the bytes of a file travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Reliable UDP, [`crate::rudp`].
+    Udp,
+    /// A TCP connection of its own.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+/// 32 octets known to both ends of one transfer alone; never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(pub [u8; SECRET_LEN]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A file of the shelf as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Octets.
+    pub size: u64,
+    /// When it last changed, in whole seconds.
+    pub mtime: Timestamp,
+    /// Its name.
+    pub name: FileName,
+}
+
+/// The server's promise of one transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The transfer's number.
+    pub id: TransferId,
+    /// How it will travel.
+    pub transport: Transport,
+    /// The server's port for it: a worker's UDP port, or the TCP port of the room.
+    pub port: u16,
+    /// The key (UDP) or the token (TCP).
+    pub secret: Secret,
+    /// The file.
+    pub file: FileEntry,
+    /// Its BLAKE3 digest where the server knows it already; else DONE brings it.
+    pub digest: Option<blake3::Hash>,
+}
+
+/// How one side's part of a transfer ended, as DONE tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// By the side that sends the file: size and digest of what it has read.
+    Sent {
+        /// Octets.
+        size: u64,
+        /// BLAKE3 over all of them.
+        digest: blake3::Hash,
+    },
+    /// By the side that received it: complete, verified, on disk under its name.
+    Kept,
+    /// By either side: its part ended early, and why.
+    Failed(ErrorCode),
+}
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// `HELLO_<nick> [quiet]`: come in; quietly, without JOIN and LEAVE.
+    Hello {
+        /// The nick asked for.
+        nick: Nick,
+        /// For one-shot commands.
+        quiet: bool,
+    },
+    /// `ALL_<text>`: say it to the room.
+    All(String),
+    /// `PM_<nick> <text>`: whisper.
+    Pm(Nick, String),
+    /// `WHO`: who is here?
+    Who,
+    /// `FILES` or `FILES_<after-name>`: what is on the shelf, after this name?
+    Files(Option<FileName>),
+    /// `GET_<udp|tcp> <name>`: offer me this file.
+    Get(Transport, FileName),
+    /// `DONE_<id> ok`, `DONE_<id> <size> <digest>`, `DONE_<id> <error code>`.
+    Done(TransferId, Done),
+    /// `NICK_<nick>`: call me this from now on.
+    Nick(Nick),
+    /// `PING_<any text>`: are you there?
+    Ping(String),
+    /// `PONG_<text of the PING>`.
+    Pong(String),
+    /// `QUIT`: good-bye.
+    Quit,
+    /// `DATA_<token>`: the first and only line of a file's own TCP connection.
+    Data(Secret),
+}
+
+/// What the server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerMessage {
+    /// `WELCOME_<nick> v=1 max=4096`: you are in.
+    Welcome(Nick),
+    /// `MSG_<nick> <text>`: somebody said this to the room.
+    Msg(Nick, String),
+    /// `PM_<nick> <text>`: somebody whispers to you.
+    Pm(Nick, String),
+    /// `JOIN_<nick>`.
+    Join(Nick),
+    /// `LEAVE_<nick>`.
+    Leave(Nick),
+    /// `NICK_<old> <new>`.
+    Nick(Nick, Nick),
+    /// `SYS_<text>`: the server itself speaks.
+    Sys(String),
+    /// `USERS_<total> <nick> ...`, repeated until `total` nicks are given.
+    Users(usize, Vec<Nick>),
+    /// `FILES_<n>`: so many files follow the name asked for; the first 256 of them come now as FILE lines.
+    Files(usize),
+    /// `FILE_<size> <mtime> <name>`.
+    File(FileEntry),
+    /// `OFFER_<id> <udp|tcp> <port> <secret> <size> <mtime> <digest or -> <name>`.
+    Offer(Offer),
+    /// `DONE_<id> <size> <digest>`, `DONE_<id> ok`, `DONE_<id> <error code>`.
+    Done(TransferId, Done),
+    /// `ERR_<code> <protocol> <words>`: the request named was refused.
+    Err {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// The request's protocol name (with the transfer's number for `DONE`), as far as it could be read.
+        request: String,
+        /// Why, for people.
+        words: String,
+    },
+    /// `PING_<text>`: are you there? Answer PONG with the same text.
+    Ping(String),
+    /// `PONG_<text>`.
+    Pong(String),
+    /// `BYE_<reason>`: the server closes now.
+    Bye(String),
+}
+
+impl ClientMessage {
+    /// Reads one line (without its LF).
+    pub fn parse(bytes: &[u8]) -> Result<ClientMessage, WireError> {
+        let (protocol, payload) = line::split(bytes)?;
+        Ok(match protocol.as_str() {
+            "HELLO" => {
+                let (nick, quiet) = match payload.strip_suffix(" quiet") {
+                    Some(nick) => (nick, true),
+                    None => (payload, false),
+                };
+                Self::Hello { nick: Nick::parse(nick)?, quiet }
+            }
+            "ALL" => Self::All(text::parse(payload)?),
+            "PM" => {
+                let (to, text) = payload.split_once(' ').ok_or(WireError::BadField("PM_<nick> <text>"))?;
+                Self::Pm(Nick::parse(to)?, text::parse(text)?)
+            }
+            "WHO" => Self::Who,
+            "FILES" if payload.is_empty() => Self::Files(None),
+            "FILES" => Self::Files(Some(FileName::parse(payload)?)),
+            "GET" => {
+                let (transport, name) =
+                    payload.split_once(' ').ok_or(WireError::BadField("GET_<udp|tcp> <name>"))?;
+                Self::Get(parse_transport(transport)?, FileName::parse(name)?)
+            }
+            "DONE" => parse_done(payload).map(|(id, done)| Self::Done(id, done))?,
+            "NICK" => Self::Nick(Nick::parse(payload)?),
+            "PING" => Self::Ping(ping_text(payload)?),
+            "PONG" => Self::Pong(ping_text(payload)?),
+            "QUIT" => Self::Quit,
+            "DATA" => Self::Data(parse_secret(payload)?),
+            _ => return Err(WireError::UnknownProtocol),
+        })
+    }
+
+    /// The line that says this, LF included.
+    pub fn emit(&self) -> String {
+        let payload = match self {
+            Self::Hello { nick, quiet: false } => format!("HELLO_{nick}"),
+            Self::Hello { nick, quiet: true } => format!("HELLO_{nick} quiet"),
+            Self::All(text) => format!("ALL_{}", text::escape(text)),
+            Self::Pm(to, text) => format!("PM_{to} {}", text::escape(text)),
+            Self::Who => "WHO_".into(),
+            Self::Files(None) => "FILES_".into(),
+            Self::Files(Some(after)) => format!("FILES_{after}"),
+            Self::Get(transport, name) => format!("GET_{transport} {name}"),
+            Self::Done(id, done) => emit_done(*id, done),
+            Self::Nick(nick) => format!("NICK_{nick}"),
+            Self::Ping(text) => format!("PING_{}", text::escape(text)),
+            Self::Pong(text) => format!("PONG_{}", text::escape(text)),
+            Self::Quit => "QUIT_".into(),
+            Self::Data(token) => format!("DATA_{}", emit_secret(token)),
+        };
+        payload + "\n"
+    }
+}
+
+impl ServerMessage {
+    /// Reads one line (without its LF).
+    pub fn parse(bytes: &[u8]) -> Result<ServerMessage, WireError> {
+        let (protocol, payload) = line::split(bytes)?;
+        let two = || payload.split_once(' ').ok_or(WireError::BadField("two fields"));
+        Ok(match protocol.as_str() {
+            "WELCOME" => Self::Welcome(Nick::parse(payload.split(' ').next().unwrap_or(payload))?),
+            "MSG" => Self::Msg(Nick::parse(two()?.0)?, text::parse(two()?.1)?),
+            "PM" => Self::Pm(Nick::parse(two()?.0)?, text::parse(two()?.1)?),
+            "JOIN" => Self::Join(Nick::parse(payload)?),
+            "LEAVE" => Self::Leave(Nick::parse(payload)?),
+            "NICK" => Self::Nick(Nick::parse(two()?.0)?, Nick::parse(two()?.1)?),
+            "SYS" => Self::Sys(text::unescape(payload)?),
+            "USERS" => {
+                let mut fields = payload.split(' ');
+                let total =
+                    fields.next().and_then(parse_number).ok_or(WireError::BadField("USERS_<total>"))?;
+                Self::Users(to_count(total)?, fields.map(Nick::parse).collect::<Result<_, _>>()?)
+            }
+            "FILES" => {
+                Self::Files(to_count(parse_number(payload).ok_or(WireError::BadField("FILES_<count>"))?)?)
+            }
+            "FILE" => Self::File(parse_entry(payload)?),
+            "OFFER" => Self::Offer(parse_offer(payload)?),
+            "DONE" => parse_done(payload).map(|(id, done)| Self::Done(id, done))?,
+            "ERR" => {
+                let mut fields = payload.splitn(3, ' ');
+                let code =
+                    fields.next().and_then(ErrorCode::parse).ok_or(WireError::BadField("ERR_<code>"))?;
+                let request = text::unescape(fields.next().unwrap_or_default())?;
+                Self::Err { code, request, words: text::unescape(fields.next().unwrap_or_default())? }
+            }
+            "PING" => Self::Ping(ping_text(payload)?),
+            "PONG" => Self::Pong(ping_text(payload)?),
+            "BYE" => Self::Bye(text::unescape(payload)?),
+            _ => return Err(WireError::UnknownProtocol),
+        })
+    }
+
+    /// The line that says this, LF included.
+    pub fn emit(&self) -> String {
+        let payload = match self {
+            Self::Welcome(nick) => format!("WELCOME_{nick} v={VERSION} max={}", line::LINE_LEN_MAX),
+            Self::Msg(from, text) => format!("MSG_{from} {}", text::escape(text)),
+            Self::Pm(from, text) => format!("PM_{from} {}", text::escape(text)),
+            Self::Join(nick) => format!("JOIN_{nick}"),
+            Self::Leave(nick) => format!("LEAVE_{nick}"),
+            Self::Nick(old, new) => format!("NICK_{old} {new}"),
+            Self::Sys(text) => format!("SYS_{}", text::escape(text)),
+            Self::Users(total, nicks) => {
+                let names: String = nicks.iter().map(|nick| format!(" {nick}")).collect();
+                format!("USERS_{total}{names}")
+            }
+            Self::Files(count) => format!("FILES_{count}"),
+            Self::File(entry) => format!("FILE_{} {} {}", entry.size, entry.mtime, entry.name),
+            Self::Offer(offer) => emit_offer(offer),
+            Self::Done(id, done) => emit_done(*id, done),
+            Self::Err { code, request, words } => {
+                format!("ERR_{code} {} {}", text::escape(request), text::escape(words))
+            }
+            Self::Ping(text) => format!("PING_{}", text::escape(text)),
+            Self::Pong(text) => format!("PONG_{}", text::escape(text)),
+            Self::Bye(reason) => format!("BYE_{}", text::escape(reason)),
+        };
+        payload + "\n"
+    }
+
+    /// The USERS lines for these nicks, each within the line limit.
+    pub fn users(nicks: &[Nick]) -> Vec<ServerMessage> {
+        // A nick has 24 characters of at most 4 octets, and a space before it.
+        const NICKS_PER_LINE: usize = 40;
+        if nicks.is_empty() {
+            return vec![Self::Users(0, Vec::new())];
+        }
+        nicks.chunks(NICKS_PER_LINE).map(|chunk| Self::Users(nicks.len(), chunk.to_vec())).collect()
+    }
+}
+
+/// A number as the protocol writes it: decimal digits alone, no sign, no leading zero.
+fn parse_number(field: &str) -> Option<u64> {
+    let plain = field.bytes().all(|b| b.is_ascii_digit()) && (field == "0" || !field.starts_with('0'));
+    if plain { field.parse().ok() } else { None }
+}
+
+fn to_count(number: u64) -> Result<usize, WireError> {
+    usize::try_from(number).map_err(|_| WireError::BadField("a count"))
+}
+
+fn parse_transport(field: &str) -> Result<Transport, WireError> {
+    match field {
+        "udp" => Ok(Transport::Udp),
+        "tcp" => Ok(Transport::Tcp),
+        _ => Err(WireError::BadField("udp or tcp")),
+    }
+}
+
+fn parse_id(field: &str) -> Result<TransferId, WireError> {
+    let number = parse_number(field).and_then(|number| u32::try_from(number).ok());
+    number.map(TransferId).ok_or(WireError::BadField("the number of a transfer"))
+}
+
+fn parse_digest(field: &str) -> Result<blake3::Hash, WireError> {
+    blake3::Hash::from_hex(field).map_err(|_| WireError::BadField("a digest is 64 hex digits"))
+}
+
+/// Secrets have the length and spelling of a digest.
+fn parse_secret(field: &str) -> Result<Secret, WireError> {
+    let hash = blake3::Hash::from_hex(field).map_err(|_| WireError::BadField("a token is 64 hex digits"))?;
+    Ok(Secret(hash.into()))
+}
+
+fn emit_secret(secret: &Secret) -> String {
+    blake3::Hash::from_bytes(secret.0).to_hex().to_string()
+}
+
+fn ping_text(payload: &str) -> Result<String, WireError> {
+    if payload.len() > 64 {
+        return Err(WireError::TextTooLong);
+    }
+    text::unescape(payload)
+}
+
+fn parse_entry(payload: &str) -> Result<FileEntry, WireError> {
+    let mut fields = payload.splitn(3, ' ');
+    let mut next = || fields.next().ok_or(WireError::BadField("FILE_<size> <mtime> <name>"));
+    Ok(FileEntry {
+        size: parse_number(next()?).ok_or(WireError::BadField("a size"))?,
+        mtime: next()?.parse().map_err(|_| WireError::BadField("a time"))?,
+        name: FileName::parse(next()?)?,
+    })
+}
+
+fn parse_offer(payload: &str) -> Result<Offer, WireError> {
+    let mut fields = payload.splitn(8, ' ');
+    let mut next = || fields.next().ok_or(WireError::BadField("an OFFER has eight"));
+    let id = parse_id(next()?)?;
+    let transport = parse_transport(next()?)?;
+    let port = next()?.parse().map_err(|_| WireError::BadField("a port"))?;
+    let secret = parse_secret(next()?)?;
+    let size = parse_number(next()?).ok_or(WireError::BadField("a size"))?;
+    let mtime = next()?.parse().map_err(|_| WireError::BadField("a time"))?;
+    let digest = match next()? {
+        "-" => None,
+        hex => Some(parse_digest(hex)?),
+    };
+    let name = FileName::parse(next()?)?;
+    Ok(Offer { id, transport, port, secret, file: FileEntry { size, mtime, name }, digest })
+}
+
+fn emit_offer(offer: &Offer) -> String {
+    let digest = offer.digest.map_or_else(|| "-".into(), |digest| digest.to_hex().to_string());
+    let FileEntry { size, mtime, name } = &offer.file;
+    let secret = emit_secret(&offer.secret);
+    format!("OFFER_{} {} {} {secret} {size} {mtime} {digest} {name}", offer.id, offer.transport, offer.port)
+}
+
+fn parse_done(payload: &str) -> Result<(TransferId, Done), WireError> {
+    let fields: Vec<&str> = payload.split(' ').collect();
+    match fields[..] {
+        [id, "ok"] => Ok((parse_id(id)?, Done::Kept)),
+        [id, word] => {
+            let code = ErrorCode::parse(word).ok_or(WireError::BadField("ok, or why not"))?;
+            Ok((parse_id(id)?, Done::Failed(code)))
+        }
+        [id, size, digest] => {
+            let size = parse_number(size).ok_or(WireError::BadField("a size"))?;
+            Ok((parse_id(id)?, Done::Sent { size, digest: parse_digest(digest)? }))
+        }
+        _ => Err(WireError::BadField("DONE_<id> ok, DONE_<id> <size> <digest> or DONE_<id> <code>")),
+    }
+}
+
+fn emit_done(id: TransferId, done: &Done) -> String {
+    match done {
+        Done::Sent { size, digest } => format!("DONE_{id} {size} {digest}"),
+        Done::Kept => format!("DONE_{id} ok"),
+        Done::Failed(code) => format!("DONE_{id} {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEX: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    fn client(line: &str) -> Result<ClientMessage, WireError> {
+        ClientMessage::parse(line.as_bytes())
+    }
+
+    #[test]
+    fn every_request_is_its_own_line_again() {
+        for line in [
+            "HELLO_alice",
+            "HELLO_guest-1f quiet",
+            r"ALL_snake_case stays_whole\n",
+            r"PM_bob_b see you\nat 5",
+            "WHO_",
+            "FILES_",
+            "FILES_big video.mp4",
+            "GET_udp big video.mp4",
+            "DONE_7 ok",
+            "DONE_7 digest",
+            &format!("DONE_7 70558 {HEX}"),
+            "NICK_bob",
+            "PING_x y",
+            "PONG_",
+            "QUIT_",
+            &format!("DATA_{HEX}"),
+        ] {
+            assert_eq!(client(line).expect(line).emit(), format!("{line}\n"));
+        }
+    }
+
+    #[test]
+    fn every_answer_is_its_own_line_again() {
+        for line in [
+            "WELCOME_alice v=1 max=4096",
+            "MSG_alice snake_case stays_whole",
+            "PM_bob_b hi",
+            "JOIN_bob",
+            "LEAVE_bob",
+            "NICK_bob rob",
+            "SYS_the server closes",
+            "USERS_2 alice bob_b",
+            "USERS_0",
+            "FILES_2",
+            "FILE_67739648 2026-11-20T10:00:00Z big video.mp4",
+            &format!("OFFER_7 udp 55001 {HEX} 5 2026-11-20T10:00:00Z - big video.mp4"),
+            &format!("OFFER_7 tcp 55000 {HEX} 5 2026-11-20T10:00:00Z {HEX} lore.txt"),
+            "DONE_4294967295 ok",
+            "ERR_unknown nonsense no such request",
+            "PING_1",
+            "BYE_",
+        ] {
+            assert_eq!(ServerMessage::parse(line.as_bytes()).expect(line).emit(), format!("{line}\n"));
+        }
+    }
+
+    #[test]
+    fn names_are_read_in_any_case_and_nonsense_is_refused() {
+        assert_eq!(client("wHo"), Ok(ClientMessage::Who));
+        assert_eq!(client("quit_ignored"), Ok(ClientMessage::Quit));
+        assert_eq!(client("nonsense"), Err(WireError::UnknownProtocol));
+        assert_eq!(client("HELLO_alice loud"), Err(WireError::BadNick));
+        assert_eq!(client("GET_udp ../etc/passwd"), Err(WireError::BadFileName));
+        for bad in
+            ["GET_carrier-pigeon x", "GET_udp", "DONE_7", "DONE_07 ok", "DONE_-1 ok", "DONE_99999999999 ok"]
+        {
+            assert_eq!(client(bad).map_err(|error| error.code()), Err(ErrorCode::BadRequest), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_text_of_the_longest_nick_fits_a_line() {
+        let nick = Nick::parse(&"𐐀".repeat(24)).expect("letters of four octets");
+        let text = text::parse(&"é".repeat(text::TEXT_LEN_MAX / 2)).expect("within both limits");
+        assert!(ServerMessage::Msg(nick.clone(), text).emit().len() <= line::LINE_LEN_MAX);
+        let crowd = vec![nick; 1_000];
+        assert!(ServerMessage::users(&crowd).iter().all(|users| users.emit().len() <= line::LINE_LEN_MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_parses_prints_to_a_line_that_parses_the_same(line in r"(ALL|PM|HELLO|GET|DONE|PING|x)_(udp |7 |bob )?\PC{0,40}") {
+            if let Ok(message) = client(&line) {
+                let printed = message.emit();
+                prop_assert_eq!(client(printed.trim_end_matches('\n')), Ok(message));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = ClientMessage::parse(&bytes);
+            let _ = ServerMessage::parse(&bytes);
+        }
+    }
+}
