@@ -1,0 +1,174 @@
+//! Reliable UDP: one connection that carries one file, as a pure state machine.
+//!
+//! Bytes and `now` go in, bytes, a deadline and events come out; there is no socket, clock, thread or file in here.
+//! The order of calls, after which the caller is done until the next datagram or deadline:
+//!
+//! 1. [`Connection::handle_datagram`] for what came, [`Connection::handle_timeout`] when the deadline has passed;
+//! 2. [`Connection::poll_transmit`] until it gives nothing;
+//! 3. [`Connection::poll_event`] until it gives nothing;
+//! 4. [`Connection::poll_timeout`] for the next deadline.
+//!
+//! One lost packet's way: [`sent`] books it under its number, the peer's ACK names later numbers, `detect_lost` finds
+//! that three have overtaken it, [`send_window`] queues its octets, `poll_transmit` sends them under a new number.
+
+pub mod congestion;
+mod connection;
+pub mod pacer;
+pub mod ranges;
+pub mod recv_window;
+pub mod rtt;
+pub mod seal;
+pub mod send_window;
+pub mod sent;
+pub mod state;
+mod transmit;
+
+use std::time::Duration;
+
+pub use connection::{Connection, Keep, Receipt};
+pub use seal::Role;
+pub use state::State;
+pub use transmit::{Source, Transmit};
+
+use crate::wire::message::{Secret, TransferId};
+use crate::wire::packet::Reason;
+use congestion::ControllerKind;
+
+/// The UDP payload that every path carries (RFC 9000, 14: 1,200 octets).
+pub const PACKET_LEN_MIN: usize = 1_200;
+
+/// The UDP payload of a 1,500-octet IPv4 packet.
+pub const PACKET_LEN_IPV4: usize = 1_472;
+
+/// The UDP payload of a 1,500-octet IPv6 packet.
+pub const PACKET_LEN_IPV6: usize = 1_452;
+
+/// RFC 9002 (6.1.1): a packet is lost once three sent after it are acknowledged.
+pub const PACKET_THRESHOLD: u64 = 3;
+
+/// Ours: two probes per timeout, because one gets through 30 % loss each way with 0.49 only.
+pub const PROBES_PER_TIMEOUT: u8 = 2;
+
+/// Ours: 24 probe timeouts at their cap; who is silent for so long is gone.
+pub const PEER_SILENT_MAX: Duration = Duration::from_secs(60);
+
+/// Ours: an offer is dead when its SYN has not come by then.
+pub const OFFER_LIFE: Duration = Duration::from_secs(75);
+
+/// Ours: on a close that the peer does not answer no more time is spent; the file is delivered.
+pub const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Whether this end sends the file or receives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The file is here.
+    Send,
+    /// The file comes from the peer.
+    Receive,
+}
+
+/// Everything a connection is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which end of the open this is.
+    pub role: Role,
+    /// Which end of the file this is.
+    pub direction: Direction,
+    /// The transfer's number, in every header.
+    pub id: TransferId,
+    /// The secret of the offer.
+    pub key: Secret,
+    /// The file's size in octets, known to both from the offer.
+    pub size: u64,
+    /// The largest UDP payload to send, at least [`PACKET_LEN_MIN`].
+    pub packet_len_max: usize,
+    /// How far the peer may be ahead of the first gap, in octets.
+    pub window_bytes: u64,
+    /// What our socket can hold at once, in octets: told to the peer.
+    pub burst_len: u32,
+    /// The round trip measured elsewhere (the control connection's login), for the first timers.
+    pub rtt_guess: Duration,
+    /// How long to wait for the peer's first authentic packet.
+    pub open_max: Duration,
+    /// Who controls congestion when this end sends.
+    pub controller: ControllerKind,
+    /// Where the connection's chance comes from.
+    pub seed: u64,
+}
+
+/// What a connection has to tell its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The open is complete.
+    Established,
+    /// Every octet of the file is at the receiver.
+    Delivered,
+    /// The connection is over; when `Delivered` came before, in whatever way.
+    Closed(Result<(), ConnectionError>),
+}
+
+/// Why a connection failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// No authentic packet has ever come.
+    #[error("no answer over UDP")]
+    NoAnswer,
+    /// The peer has fallen silent.
+    #[error("the other side has fallen silent")]
+    PeerLost,
+    /// The peer sent RST.
+    #[error("the other side ended the transfer: {0:?}")]
+    Reset(Reason),
+    /// The peer acknowledged what it cannot have received.
+    #[error("the other side acknowledged packets that were never sent")]
+    OptimisticAck,
+    /// The peer broke the protocol in another way.
+    #[error("the other side broke the protocol")]
+    Protocol,
+    /// The file here could not be read or written.
+    #[error("the file cannot be read or written here")]
+    File,
+    /// The owner ended it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl ConnectionError {
+    /// What the peer is told, if anything.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::NoAnswer | Self::PeerLost | Self::Reset(_) => None,
+            Self::OptimisticAck | Self::Protocol => Some(Reason::Protocol),
+            Self::File => Some(Reason::File),
+            Self::Cancelled => Some(Reason::Cancelled),
+        }
+    }
+}
+
+/// Counters of one connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Packets sent, of every kind.
+    pub packets_sent: u64,
+    /// DATA packets whose octets had been sent before; a receiver counts those that came.
+    pub packets_resent: u64,
+    /// DATA packets that brought nothing new.
+    pub packets_duplicate: u64,
+    /// Packets declared lost.
+    pub packets_lost: u64,
+    /// Packets declared lost that had only been late.
+    pub packets_spurious: u64,
+    /// Probe timeouts.
+    pub timeouts: u64,
+    /// Datagrams dropped because they did not open, or had been seen.
+    pub datagrams_refused: u64,
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): chance that follows from a seed. Not for secrets.
+pub fn split_mix_64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

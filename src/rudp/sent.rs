@@ -1,0 +1,358 @@
+//! The packets we have sent: which are in flight, acknowledged, lost; and which numbers were never sent.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::wire::packet::{ACK_WORDS_MAX, Ack};
+
+/// How many numbers may lie between the lowest tracked and the next: what the bitmap of one ACK covers, less the two
+/// words that alignment can waste.
+pub const TRACKED_MAX: u64 = (ACK_WORDS_MAX as u64 - 2) * 64;
+
+/// What a packet carried, as far as it matters when it is acknowledged or lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// Octets of the file.
+    Data(Range<u64>),
+    /// Octets of the file that a later packet carries too: its loss is that packet's matter.
+    Copied(Range<u64>),
+    /// The end of our data.
+    Fin,
+    /// A question whether the peer is there.
+    Ping,
+    /// Nothing that wants an ACK.
+    Nothing,
+}
+
+/// A packet in the books.
+#[derive(Debug, Clone)]
+pub struct SentPacket {
+    /// What it carried.
+    pub carried: Carried,
+    /// Its UDP payload in octets.
+    pub len: usize,
+    /// When it was sent.
+    pub sent_at: Instant,
+}
+
+/// 64 numbers: a bit each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Word {
+    /// Was sent, not skipped.
+    sent: u64,
+    /// Is in flight.
+    in_flight: u64,
+    /// Was declared lost a short while ago; a late ACK shows that it was only late.
+    lost: u64,
+}
+
+/// What an ACK brought to light.
+#[derive(Debug, Default)]
+pub struct AckOutcome {
+    /// Octets (of packets) that left the network: newly acknowledged ones that were in flight.
+    pub acked_bytes: u64,
+    /// When the newest packet that is acknowledged for the first time was sent.
+    pub newest_sent_at: Option<Instant>,
+    /// Whether that packet is the largest the ACK names: only then does its time make an RTT sample (RFC 9002, 5.1).
+    pub is_largest_new: bool,
+    /// Packets declared lost that had arrived after all.
+    pub spurious: u32,
+}
+
+/// The peer acknowledged a number that was never sent: it acknowledges what it has not received.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OptimisticAck;
+
+/// Every packet from the lowest still of interest to the newest.
+#[derive(Debug, Default)]
+pub struct SentPackets {
+    /// The number of the first one kept; a multiple of 64.
+    base: u64,
+    packets: VecDeque<SentPacket>,
+    words: VecDeque<Word>,
+    bytes_in_flight: u64,
+    in_flight: usize,
+    largest_acked: Option<u64>,
+}
+
+impl SentPackets {
+    /// The number of the next packet.
+    pub fn next_number(&self) -> u64 {
+        self.base + self.packets.len() as u64
+    }
+
+    /// Octets of packets in flight.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.bytes_in_flight
+    }
+
+    /// Whether a packet in flight wants an ACK.
+    pub fn is_any_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// The lowest number whose acknowledgement still matters; the next number when there is none.
+    pub fn lowest_tracked(&self) -> u64 {
+        let open = self.words.iter().position(|word| word.in_flight | word.lost != 0);
+        open.map_or(self.next_number(), |i| {
+            let word = self.words[i];
+            self.base + 64 * i as u64 + u64::from((word.in_flight | word.lost).trailing_zeros())
+        })
+    }
+
+    /// Whether another packet can be tracked.
+    pub fn has_room(&self) -> bool {
+        self.next_number() - self.lowest_tracked() < TRACKED_MAX
+    }
+
+    /// Books a packet and gives its number.
+    pub fn push(&mut self, carried: Carried, len: usize, now: Instant) -> u64 {
+        let in_flight = carried != Carried::Nothing;
+        let number = self.push_number(SentPacket { carried, len, sent_at: now });
+        let word = self.words.back_mut().expect("push_number has seen to it");
+        word.sent |= 1 << (number % 64);
+        if in_flight {
+            word.in_flight |= 1 << (number % 64);
+            self.in_flight += 1;
+            self.bytes_in_flight += len as u64;
+        }
+        number
+    }
+
+    /// Leaves the next number out for ever: whoever acknowledges it has not looked.
+    pub fn skip(&mut self, now: Instant) {
+        self.push_number(SentPacket { carried: Carried::Nothing, len: 0, sent_at: now });
+    }
+
+    fn push_number(&mut self, packet: SentPacket) -> u64 {
+        let number = self.next_number();
+        if number.is_multiple_of(64) {
+            self.retire();
+            self.words.push_back(Word::default());
+        }
+        self.packets.push_back(packet);
+        number
+    }
+
+    /// Forgets the oldest words that are of no more interest.
+    fn retire(&mut self) {
+        while self.words.front().is_some_and(|word| word.in_flight | word.lost == 0) {
+            self.words.pop_front();
+            self.packets.drain(..64);
+            self.base += 64;
+        }
+    }
+
+    /// When a packet was sent, while it is in the books.
+    pub fn sent_at(&self, number: u64) -> Option<Instant> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.packets.get(index).map(|packet| packet.sent_at)
+    }
+
+    /// Books an ACK and tells `on_acked` what each newly acknowledged packet had carried.
+    pub fn on_ack(
+        &mut self,
+        ack: &Ack<'_>,
+        mut on_acked: impl FnMut(&Carried),
+    ) -> Result<AckOutcome, OptimisticAck> {
+        let largest = ack.largest();
+        let mut outcome = AckOutcome::default();
+        for (word_base, bits) in ack.words() {
+            // What was forgotten was acknowledged before, or given up.
+            let Some(distance) = word_base.checked_sub(self.base) else { continue };
+            let index = usize::try_from(distance / 64).unwrap_or(usize::MAX);
+            let Some(word) = self.words.get_mut(index) else {
+                if bits == 0 {
+                    continue;
+                }
+                return Err(OptimisticAck);
+            };
+            if bits & !word.sent != 0 {
+                return Err(OptimisticAck);
+            }
+            let mut news = bits & (word.in_flight | word.lost);
+            while news != 0 {
+                let bit = news & news.wrapping_neg();
+                news ^= bit;
+                let packet = &self.packets[index * 64 + bit.trailing_zeros() as usize];
+                if word.lost & bit != 0 {
+                    outcome.spurious += 1;
+                } else {
+                    outcome.acked_bytes += packet.len as u64;
+                    self.in_flight -= 1;
+                }
+                outcome.newest_sent_at = Some(packet.sent_at);
+                outcome.is_largest_new = word_base + u64::from(bit.trailing_zeros()) == largest;
+                on_acked(&packet.carried);
+            }
+            word.in_flight &= !bits;
+            word.lost &= !bits;
+        }
+        self.bytes_in_flight -= outcome.acked_bytes;
+        self.largest_acked = self.largest_acked.max(Some(largest));
+        Ok(outcome)
+    }
+
+    /// Declares lost what was overtaken by `packet_threshold` numbers or sent `loss_delay` before something that has
+    /// arrived (RFC 9002, 6.1), and tells `on_lost` of each. Gives the time at which the next one will count as lost.
+    pub fn detect_lost(
+        &mut self,
+        now: Instant,
+        packet_threshold: u64,
+        loss_delay: Duration,
+        mut on_lost: impl FnMut(&SentPacket),
+    ) -> Option<Instant> {
+        let largest = self.largest_acked?;
+        for (i, word) in self.words.iter_mut().enumerate() {
+            while word.in_flight != 0 {
+                let bit = word.in_flight & word.in_flight.wrapping_neg();
+                let index = i * 64 + bit.trailing_zeros() as usize;
+                let number = self.base + index as u64;
+                if number > largest {
+                    return None;
+                }
+                let packet = &self.packets[index];
+                if number + packet_threshold > largest && packet.sent_at + loss_delay > now {
+                    return Some(packet.sent_at + loss_delay);
+                }
+                word.in_flight ^= bit;
+                word.lost |= bit;
+                self.in_flight -= 1;
+                self.bytes_in_flight -= packet.len as u64;
+                on_lost(packet);
+            }
+        }
+        None
+    }
+
+    /// Nothing that was sent matters any more.
+    pub fn settle(&mut self) {
+        self.words.iter_mut().for_each(|word| (word.in_flight, word.lost) = (0, 0));
+        (self.in_flight, self.bytes_in_flight) = (0, 0);
+    }
+
+    /// Stops tracking lost packets that were sent before `then`.
+    pub fn forget_lost(&mut self, then: Instant) {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            while word.lost != 0 {
+                let bit = word.lost & word.lost.wrapping_neg();
+                if self.packets[i * 64 + bit.trailing_zeros() as usize].sent_at > then {
+                    return;
+                }
+                word.lost ^= bit;
+            }
+        }
+    }
+
+    /// The octets of the oldest data in flight that no later packet carries; from now on the caller's copy does.
+    pub fn copy_oldest_data(&mut self, payload_max: usize) -> Option<Range<u64>> {
+        for (i, word) in self.words.iter().enumerate() {
+            let mut bits = word.in_flight;
+            while bits != 0 {
+                let index = i * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let packet = &mut self.packets[index];
+                // A larger one, from before the packet size shrank, has to wait until it counts as lost.
+                if let Carried::Data(range) = &packet.carried
+                    && range.end - range.start <= payload_max as u64
+                {
+                    let range = range.clone();
+                    packet.carried = Carried::Copied(range.clone());
+                    return Some(range);
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::packet::{Body, Kind, emit_ack};
+
+    /// An ACK of these numbers.
+    fn ack(numbers: &[u64], with: impl FnOnce(&Ack<'_>)) {
+        let last = numbers.iter().max().expect("a number") / 64;
+        let mut words = vec![0u64; usize::try_from(last + 1).expect("small")];
+        for number in numbers {
+            words[usize::try_from(number / 64).expect("small")] |= 1 << (number % 64);
+        }
+        let mut out = [0; 1_200];
+        let len = emit_ack(&mut out, 0, 0, 0, words.into_iter());
+        let Ok(Body::Ack(ack)) = Body::parse(Kind::Ack, &out[..len]) else { panic!("an ACK") };
+        with(&ack);
+    }
+
+    fn data(number: u64) -> Carried {
+        Carried::Data(number * 100..number * 100 + 100)
+    }
+
+    const DELAY: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn what_is_overtaken_by_three_is_lost_and_may_still_arrive() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        for number in 0..5 {
+            assert_eq!(sent.push(data(number), 120, now), number);
+        }
+        ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 240));
+        assert_eq!(
+            sent.detect_lost(now, 3, DELAY, |_| panic!("only two have overtaken it")),
+            Some(now + DELAY)
+        );
+        ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 120));
+        let mut lost = Vec::new();
+        assert_eq!(sent.detect_lost(now, 3, DELAY, |packet| lost.push(packet.carried.clone())), None);
+        assert_eq!(lost, [data(0)]);
+        assert_eq!((sent.bytes_in_flight(), sent.lowest_tracked()), (120, 0));
+        ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").spurious, 1));
+        assert_eq!(sent.lowest_tracked(), 4);
+    }
+
+    #[test]
+    fn what_is_late_is_lost_by_time_but_not_what_is_newer_than_every_ack() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        (0..3).for_each(|number| _ = sent.push(data(number), 100, now));
+        ack(&[1], |ack| _ = sent.on_ack(ack, |_| ()).expect("sent"));
+        let mut lost = 0;
+        assert_eq!(sent.detect_lost(now + DELAY, 3, DELAY, |_| lost += 1), None);
+        assert_eq!((lost, sent.bytes_in_flight()), (1, 100));
+    }
+
+    #[test]
+    fn an_ack_of_a_number_that_was_skipped_or_not_sent_is_found_out() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        sent.push(data(0), 100, now);
+        sent.skip(now);
+        sent.push(data(2), 100, now);
+        ack(&[0, 1], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
+        ack(&[3], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
+        ack(&[1_000], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
+        ack(&[0, 2], |ack| assert!(sent.on_ack(ack, |_| ()).is_ok()));
+    }
+
+    #[test]
+    fn the_books_stay_small_and_an_old_ack_is_harmless() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        for number in 0..10_000 {
+            assert_eq!(sent.push(data(number), 100, now), number);
+            if number % 50 == 49 {
+                let numbers: Vec<u64> = (number - 49..=number).collect();
+                ack(&numbers, |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 5_000));
+            }
+        }
+        assert!(sent.packets.len() <= 128 && sent.bytes_in_flight() == 0);
+        ack(&[3, 9_999], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 0));
+    }
+
+    #[test]
+    fn no_more_is_tracked_than_one_ack_can_tell() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        while sent.has_room() {
+            sent.push(Carried::Ping, 50, now);
+        }
+        assert_eq!(sent.next_number(), TRACKED_MAX);
+    }
+}
