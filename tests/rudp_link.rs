@@ -1,4 +1,5 @@
 //! Reliable UDP over simulated links: every file arrives whole, whatever the link does to packets. Goals S1 to S39.
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 #[allow(unreachable_pub, dead_code, reason = "shared by test crates")]
 mod sim;

@@ -1,0 +1,89 @@
+//! Moves files: the UDP workers and their pool, the TCP streams, the shelf, and what is written to disk.
+
+pub mod disk;
+pub mod fault;
+pub mod pool;
+pub mod shelf;
+pub mod sink;
+pub mod socket;
+pub mod stream;
+pub mod wake;
+mod worker;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::ErrorCode;
+
+/// What a transfer has done so far. Its worker writes, anyone may read at any time.
+#[derive(Debug, Default)]
+pub struct Progress {
+    moved_bytes: AtomicU64,
+    resent_packets: AtomicU64,
+}
+
+impl Progress {
+    /// Octets of the file that have arrived (receiver), or are known to have arrived (sender).
+    pub fn moved_bytes(&self) -> u64 {
+        self.moved_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Packets that carried octets for a second time; a receiver counts those that came twice or filled a gap.
+    pub fn resent_packets(&self) -> u64 {
+        self.resent_packets.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, moved_bytes: u64, resent_packets: u64) {
+        self.moved_bytes.store(moved_bytes, Ordering::Relaxed);
+        self.resent_packets.store(resent_packets, Ordering::Relaxed);
+    }
+}
+
+/// Why a transfer ended early, in words for the person who waits for it.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The file here could not be read or written.
+    #[error("cannot {what}: {source}")]
+    File {
+        /// What was tried, with the path.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file exists already and is not to be overwritten.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The connection to the peer failed.
+    #[error("the connection broke off: {0}")]
+    Lost(String),
+    /// Nothing ever came over UDP.
+    #[error("no answer over UDP: a firewall may block it")]
+    NoAnswer,
+    /// The peer ended the transfer and said why.
+    #[error("the other side ended the transfer ({0})")]
+    Refused(ErrorCode),
+    /// The octets received are not those that were sent.
+    #[error("the file arrived damaged: its digest is {actual}, not {expected}")]
+    Digest {
+        /// What the sender announced.
+        expected: blake3::Hash,
+        /// What arrived.
+        actual: blake3::Hash,
+    },
+    /// Somebody here ended it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl TransferError {
+    /// What DONE tells the other side.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::File { .. } | Self::Exists(_) => ErrorCode::File,
+            Self::Lost(_) | Self::NoAnswer => ErrorCode::Incomplete,
+            Self::Refused(code) => *code,
+            Self::Digest { .. } => ErrorCode::Digest,
+            Self::Cancelled => ErrorCode::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! One worker: an event loop over many transfers on one UDP socket. It never blocks but in `ppoll`.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::fault::{Fault, OnPath, Way};
+use super::sink::Sink;
+use super::socket::{DATAGRAM_LEN_MAX, Path, Socket};
+use super::wake::Waker;
+use super::{Progress, TransferError};
+use crate::rudp::{Connection, ConnectionError, Event, Receipt, State};
+use crate::wire::ErrorCode;
+use crate::wire::message::TransferId;
+use crate::wire::packet::{Header, Reason};
+
+/// Ours: receive calls in one turn. With GRO each brings up to 64 packets; then the ACKs have to go out.
+const RECEIVES_PER_TURN: usize = 4;
+
+/// Ours: batches that one transfer may send in one turn, so that a thousand others get theirs.
+const BATCHES_PER_TURN: usize = 4;
+
+/// What the pool tells a worker.
+pub(super) enum Command {
+    Start(Box<Transfer>),
+    Cancel(TransferId),
+}
+
+/// One end of a file, and whom to tell.
+pub(super) enum End {
+    Source(File, Box<dyn FnOnce(Result<(), TransferError>) + Send>),
+    Sink(Sink, Box<dyn FnOnce(Result<Sink, TransferError>) + Send>),
+    /// Delivered, or failed: the connection only closes.
+    Over,
+}
+
+/// A transfer in a worker's care.
+pub(super) struct Transfer {
+    pub(super) id: TransferId,
+    pub(super) connection: Connection,
+    /// Only from this address are datagrams taken.
+    pub(super) peer_ip: IpAddr,
+    /// Where to send; a server learns it from the SYN.
+    pub(super) path: Option<Path>,
+    pub(super) end: End,
+    pub(super) progress: Arc<Progress>,
+    /// What the file refused.
+    pub(super) failure: Option<io::Error>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) is_ready: bool,
+}
+
+/// A batch that the socket had no room for.
+struct Blocked {
+    path: Path,
+    packets: Vec<u8>,
+    segment_len: usize,
+}
+
+/// The state of one worker's thread.
+pub(super) struct Worker {
+    socket: Socket,
+    commands: Receiver<Command>,
+    waker: Arc<Waker>,
+    load: Arc<AtomicUsize>,
+    fault: Option<Fault>,
+    transfers: HashMap<TransferId, Transfer>,
+    deadlines: BTreeSet<(Instant, TransferId)>,
+    ready: VecDeque<TransferId>,
+    blocked: Option<Blocked>,
+    send_buffer: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        socket: Socket,
+        commands: Receiver<Command>,
+        waker: Arc<Waker>,
+        load: Arc<AtomicUsize>,
+        fault: Option<Fault>,
+    ) -> Worker {
+        Worker {
+            socket,
+            commands,
+            waker,
+            load,
+            fault,
+            transfers: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            ready: VecDeque::new(),
+            blocked: None,
+            send_buffer: vec![0; DATAGRAM_LEN_MAX],
+        }
+    }
+
+    /// Works until the pool is gone, then ends every transfer.
+    pub(super) fn run(mut self) {
+        let mut receive_buffer = vec![0; DATAGRAM_LEN_MAX];
+        loop {
+            self.wait();
+            self.waker.clear();
+            if !self.take_commands() {
+                break;
+            }
+            self.receive(&mut receive_buffer);
+            self.pass_faults();
+            self.fire_timers();
+            self.serve();
+        }
+        for mut transfer in std::mem::take(&mut self.transfers).into_values() {
+            transfer.connection.abort(ConnectionError::Cancelled);
+            self.transmit(&mut transfer);
+            transfer.poll_events();
+        }
+    }
+
+    /// Waits for the socket, for the pool, or for the earliest deadline.
+    fn wait(&mut self) {
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        let deadline = deadline.into_iter().chain(self.fault.as_ref().and_then(Fault::poll_timeout)).min();
+        let timeout = if self.ready.is_empty() || self.blocked.is_some() {
+            deadline.map(|at| at.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let writable = if self.blocked.is_some() { PollFlags::OUT } else { PollFlags::empty() };
+        let mut fds =
+            [PollFd::new(&self.socket, PollFlags::IN | writable), PollFd::new(&*self.waker, PollFlags::IN)];
+        // An interrupted wait is one that was short.
+        let _ = poll(&mut fds, timeout.as_ref());
+        if fds[0].revents().contains(PollFlags::OUT)
+            && let Some(Blocked { path, packets, segment_len }) = self.blocked.take()
+        {
+            self.send(path, &packets, segment_len);
+        }
+    }
+
+    /// `false` when the pool is gone.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Start(transfer)) => self.start(*transfer),
+                Ok(Command::Cancel(id)) => self.cancel(id),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn start(&mut self, mut transfer: Transfer) {
+        if self.transfers.contains_key(&transfer.id) {
+            log::warn!("transfer {}: its number is in use", transfer.id);
+            transfer.finish(Err(TransferError::Lost("its number is in use".into())));
+            return;
+        }
+        let id = transfer.id;
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.transfers.insert(id, transfer);
+        self.make_ready(id);
+    }
+
+    fn cancel(&mut self, id: TransferId) {
+        if let Some(transfer) = self.transfers.get_mut(&id) {
+            transfer.connection.abort(ConnectionError::Cancelled);
+            self.make_ready(id);
+        }
+    }
+
+    fn make_ready(&mut self, id: TransferId) {
+        if let Some(transfer) = self.transfers.get_mut(&id)
+            && !std::mem::replace(&mut transfer.is_ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) {
+        for _ in 0..RECEIVES_PER_TURN {
+            let Some(received) = self.socket.recv(buffer) else { return };
+            let now = Instant::now();
+            for packet in buffer[..received.len].chunks_mut(received.segment_len) {
+                match &mut self.fault {
+                    Some(fault) => fault.enter(now, Way::In, received.path, packet),
+                    None => self.handle_datagram(now, received.path, packet),
+                }
+            }
+        }
+    }
+
+    /// Lets go of what has been on the simulated path long enough.
+    fn pass_faults(&mut self) {
+        let now = Instant::now();
+        while let Some(OnPath { way, path, mut datagram }) =
+            self.fault.as_mut().and_then(|fault| fault.leave(now))
+        {
+            match way {
+                Way::In => self.handle_datagram(now, path, &mut datagram),
+                // What does not fit the socket's buffer is one more loss.
+                Way::Out => _ = self.socket.send(path, &datagram, datagram.len()),
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &mut [u8]) {
+        let Ok(header) = Header::parse(datagram) else { return };
+        // The SYN may be faster than the command that tells of its offer.
+        if !self.transfers.contains_key(&header.id) {
+            self.take_commands();
+        }
+        let Some(transfer) = self.transfers.get_mut(&header.id) else { return };
+        if path.peer.ip().to_canonical() != transfer.peer_ip {
+            return;
+        }
+        if transfer.handle_datagram(now, datagram) == (Receipt::Accepted { newest: true }) {
+            transfer.path = Some(path);
+        }
+        self.make_ready(header.id);
+    }
+
+    fn fire_timers(&mut self) {
+        let now = Instant::now();
+        while let Some(&(at, id)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(transfer) = self.transfers.get_mut(&id) {
+                transfer.deadline = None;
+                transfer.connection.handle_timeout(now);
+            }
+            self.make_ready(id);
+        }
+    }
+
+    /// Gives every transfer that has something to do its turn.
+    fn serve(&mut self) {
+        for _ in 0..self.ready.len() {
+            if self.blocked.is_some() {
+                return;
+            }
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(mut transfer) = self.transfers.remove(&id) else { continue };
+            transfer.is_ready = false;
+            let wants_more = self.transmit(&mut transfer);
+            transfer.poll_events();
+            let deadline = transfer.connection.poll_timeout();
+            self.set_deadline(&mut transfer, deadline);
+            if transfer.connection.state() == State::Closed && !wants_more {
+                log::debug!("transfer {id}: closed, {:?}", transfer.connection.stats());
+                self.load.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            self.transfers.insert(id, transfer);
+            if wants_more {
+                self.make_ready(id);
+            }
+        }
+    }
+
+    /// Sends what a transfer has to send; tells whether there may be more.
+    fn transmit(&mut self, transfer: &mut Transfer) -> bool {
+        // The buffer is lent out so that `send` may borrow the rest of the worker.
+        let mut buffer = std::mem::take(&mut self.send_buffer);
+        let mut batches = 0;
+        let wants_more = loop {
+            if batches == BATCHES_PER_TURN || self.blocked.is_some() {
+                break true;
+            }
+            let Some((len, segment_len)) =
+                transfer.poll_transmit(&mut buffer, self.socket.batch_packets_max())
+            else {
+                break false;
+            };
+            batches += 1;
+            // Without an address nothing was heard of the peer, and nothing is to be said to it.
+            if let Some(path) = transfer.path {
+                self.send(path, &buffer[..len], segment_len);
+            }
+        };
+        self.send_buffer = buffer;
+        wants_more
+    }
+
+    fn send(&mut self, path: Path, packets: &[u8], segment_len: usize) {
+        if let Some(fault) = &mut self.fault {
+            let now = Instant::now();
+            packets.chunks(segment_len).for_each(|packet| fault.enter(now, Way::Out, path, packet));
+        } else if !self.socket.send(path, packets, segment_len) {
+            self.blocked = Some(Blocked { path, packets: packets.to_vec(), segment_len });
+        }
+    }
+
+    fn set_deadline(&mut self, transfer: &mut Transfer, deadline: Option<Instant>) {
+        if transfer.deadline == deadline {
+            return;
+        }
+        if let Some(old) = transfer.deadline.take() {
+            self.deadlines.remove(&(old, transfer.id));
+        }
+        if let Some(at) = deadline {
+            self.deadlines.insert((at, transfer.id));
+        }
+        transfer.deadline = deadline;
+    }
+}
+
+impl Transfer {
+    fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> Receipt {
+        let (end, failure) = (&mut self.end, &mut self.failure);
+        self.connection.handle_datagram(now, datagram, &mut |offset, data| match end {
+            End::Sink(sink, _) => sink.write(offset, data).map_err(|error| note(failure, error)),
+            // The file is complete, so nothing of it can be new.
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// A batch for one send call: its octets, and those of each packet.
+    fn poll_transmit(&mut self, buffer: &mut [u8], packets_max: usize) -> Option<(usize, usize)> {
+        let (end, failure) = (&self.end, &mut self.failure);
+        let room =
+            if packets_max < 2 { buffer.len().min(crate::rudp::PACKET_LEN_IPV4) } else { buffer.len() };
+        let transmit =
+            self.connection.poll_transmit(Instant::now(), &mut buffer[..room], &mut |offset, slices| {
+                match end {
+                    End::Source(file, _) => {
+                        read_exact_at(file, offset, slices).map_err(|error| note(failure, error))
+                    }
+                    _ => Err(io::ErrorKind::Unsupported.into()),
+                }
+            })?;
+        Some((transmit.len, transmit.segment_len))
+    }
+
+    fn poll_events(&mut self) {
+        self.progress.set(self.connection.moved_bytes(), self.connection.stats().packets_resent);
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                Event::Established => log::debug!("transfer {}: established", self.id),
+                Event::Delivered => self.finish(Ok(())),
+                Event::Closed(Ok(())) => {}
+                Event::Closed(Err(error)) => {
+                    let error = self.describe(&error);
+                    self.finish(Err(error));
+                }
+            }
+        }
+    }
+
+    fn describe(&mut self, error: &ConnectionError) -> TransferError {
+        match (error, self.failure.take()) {
+            (ConnectionError::Cancelled, _) => TransferError::Cancelled,
+            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Cancelled),
+            (ConnectionError::Reset(Reason::File), _) => TransferError::Refused(ErrorCode::File),
+            (ConnectionError::NoAnswer, _) => TransferError::NoAnswer,
+            (ConnectionError::File, Some(source)) => {
+                let what = match &self.end {
+                    End::Sink(sink, _) => format!("write {}", sink.part_path().display()),
+                    _ => "read the file".into(),
+                };
+                TransferError::File { what, source }
+            }
+            (error, _) => TransferError::Lost(error.to_string()),
+        }
+    }
+
+    /// Tells the owner that no worker is there to take it.
+    pub(super) fn finish_unstarted(mut self) {
+        self.finish(Err(TransferError::Cancelled));
+    }
+
+    /// Tells the owner how it ended, once.
+    fn finish(&mut self, outcome: Result<(), TransferError>) {
+        match std::mem::replace(&mut self.end, End::Over) {
+            End::Source(_, ended) => ended(outcome),
+            End::Sink(mut sink, ended) => ended(outcome.and_then(|()| match sink.flush() {
+                Ok(()) => Ok(sink),
+                Err(source) => {
+                    let what = format!("write {}", sink.part_path().display());
+                    Err(TransferError::File { what, source })
+                }
+            })),
+            End::Over => {}
+        }
+    }
+}
+
+/// Keeps the first failure for the person, hands a like one to the connection.
+fn note(failure: &mut Option<io::Error>, error: io::Error) -> io::Error {
+    let kind = error.kind();
+    failure.get_or_insert(error);
+    kind.into()
+}
+
+/// Fills all slices from `offset` on; a file that has become too short is an error.
+fn read_exact_at(file: &File, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
+    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+    let got = rustix::io::retry_on_intr(|| rustix::io::preadv(file, slices, offset))?;
+    if got < wanted {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter"));
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Workers with real sockets and real files on loopback.
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use packetboat::rudp::split_mix_64;
+use packetboat::transfer::pool::{Pool, PoolConfig, ReceiveRequest, SendRequest};
+use packetboat::transfer::sink::{Sink, Target};
+use packetboat::transfer::{Progress, TransferError};
+use packetboat::wire::message::{Secret, TransferId};
+use packetboat::wire::name::FileName;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn pool(workers: usize, simulate: Option<&str>) -> Pool {
+    let simulate = simulate.map(|spec| spec.parse().expect("a spec"));
+    Pool::start(&PoolConfig { ip: LOOPBACK, base_port: 0, workers, simulate }).expect("ports")
+}
+
+/// A file of chance, and its digest.
+fn make_file(path: &Path, size: usize, mut seed: u64) -> blake3::Hash {
+    let bytes: Vec<u8> =
+        std::iter::repeat_with(|| split_mix_64(&mut seed).to_le_bytes()).flatten().take(size).collect();
+    fs::write(path, &bytes).expect("a file");
+    blake3::hash(&bytes)
+}
+
+struct Transfer {
+    sent: Receiver<Result<(), TransferError>>,
+    received: Receiver<Result<Sink, TransferError>>,
+    progress: Arc<Progress>,
+}
+
+fn start(server: &Pool, client: &Pool, id: u32, source: &Path, folder: &Path) -> Transfer {
+    let (id, key) = (TransferId(id), Secret([id as u8; 32]));
+    let file = File::open(source).expect("the source");
+    let size = file.metadata().expect("its size").len();
+    let name = FileName::parse(&format!("copy-{id}")).expect("a name");
+    let sink = Sink::create(&Target::Folder(folder.into(), name), size).expect("a sink");
+    let (sent_to, sent) = bounded(1);
+    let (received_to, received) = bounded(1);
+    let progress = Arc::new(Progress::default());
+    let rtt = Duration::from_millis(1);
+    let port = server.send(SendRequest {
+        id,
+        key: key.clone(),
+        peer: LOOPBACK,
+        file,
+        size,
+        rtt,
+        progress: Arc::default(),
+        ended: Box::new(move |outcome| sent_to.send(outcome).expect("the test waits")),
+    });
+    client.receive(ReceiveRequest {
+        id,
+        key,
+        server: (LOOPBACK, port).into(),
+        sink,
+        rtt,
+        open_max: Duration::from_secs(60),
+        progress: Arc::clone(&progress),
+        ended: Box::new(move |outcome| received_to.send(outcome).expect("the test waits")),
+    });
+    Transfer { sent, received, progress }
+}
+
+const LONG: Duration = Duration::from_secs(120);
+
+impl Transfer {
+    fn keep(&self, digest: blake3::Hash) -> std::path::PathBuf {
+        let sink = self.received.recv_timeout(LONG).expect("an end").expect("received");
+        self.sent.recv_timeout(LONG).expect("an end").expect("sent");
+        sink.keep(digest).expect("identical")
+    }
+}
+
+#[test]
+fn a_file_arrives_over_loopback() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    for size in [0, 1, 70_000, 5 << 20] {
+        let digest = make_file(&source, size, 1);
+        let (server, client) = (pool(1, None), pool(1, None));
+        let transfer = start(&server, &client, 1, &source, folder.path());
+        let copy = transfer.keep(digest);
+        assert_eq!(transfer.progress.moved_bytes(), size as u64);
+        assert_eq!(fs::read(&copy).expect("the copy"), fs::read(&source).expect("the source"));
+    }
+}
+
+#[test]
+fn s2_faults_at_both_sockets_are_survived() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    let digest = make_file(&source, 2 << 20, 2);
+    let spec = "loss=10%,reorder=5%,dup=2%,corrupt=1%,seed=7";
+    let (server, client) = (pool(1, Some(spec)), pool(1, Some(spec)));
+    let transfer = start(&server, &client, 1, &source, folder.path());
+    transfer.keep(digest);
+    assert!(transfer.progress.resent_packets() > 100, "{:?}", transfer.progress);
+}
+
+#[test]
+fn many_transfers_share_two_workers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    let digest = make_file(&source, 200_000, 3);
+    let (server, client) = (pool(2, None), pool(1, None));
+    let transfers: Vec<_> = (0..200).map(|id| start(&server, &client, id, &source, folder.path())).collect();
+    for transfer in transfers {
+        transfer.keep(digest);
+    }
+}
+
+#[test]
+fn a_cancelled_transfer_tells_both_ends_and_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    make_file(&source, 4 << 20, 4);
+    // Slow enough to be caught in the middle.
+    let (server, client) = (pool(1, Some("delay=50ms")), pool(1, None));
+    let transfer = start(&server, &client, 9, &source, folder.path());
+    while transfer.progress.moved_bytes() == 0 {
+        std::thread::yield_now();
+    }
+    client.cancel(TransferId(9));
+    let received = transfer.received.recv_timeout(LONG).expect("an end");
+    assert!(matches!(received, Err(TransferError::Cancelled)), "{received:?}");
+    let sent = transfer.sent.recv_timeout(LONG).expect("an end");
+    assert!(matches!(sent, Err(TransferError::Refused(_))), "{sent:?}");
+    drop((received, client, server));
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .expect("the folder")
+        .map(|entry| entry.expect("one").file_name())
+        .collect();
+    assert_eq!(left, ["source"]);
+}
+
+#[test]
+fn strangers_get_no_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    let digest = make_file(&source, 1 << 20, 5);
+    let (server, client) = (pool(1, None), pool(1, None));
+    let stranger = UdpSocket::bind((LOOPBACK, 0)).expect("a port");
+    let transfer = start(&server, &client, 1, &source, folder.path());
+    let mut seed = 5;
+    for round in 0..5_000u32 {
+        let mut forged: Vec<u8> =
+            std::iter::repeat_with(|| split_mix_64(&mut seed) as u8).take(1_200).collect();
+        forged[..5].copy_from_slice(&[(round % 8) as u8, 0, 0, 0, (round % 3) as u8]);
+        stranger.send_to(&forged, (LOOPBACK, server.ports()[0])).expect("sent");
+    }
+    transfer.keep(digest);
+    stranger.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+    assert!(stranger.recv(&mut [0; 2_000]).is_err(), "silence");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = pool(1, None);
+    let silent = UdpSocket::bind((LOOPBACK, 0)).expect("a port");
+    let name = FileName::parse("never").expect("a name");
+    let (to, received) = bounded(1);
+    let began = Instant::now();
+    client.receive(ReceiveRequest {
+        id: TransferId(1),
+        key: Secret([0; 32]),
+        server: silent.local_addr().expect("bound"),
+        sink: Sink::create(&Target::Folder(folder.path().into(), name), 10).expect("a sink"),
+        rtt: Duration::from_millis(1),
+        open_max: Duration::from_millis(300),
+        progress: Arc::default(),
+        ended: Box::new(move |outcome| to.send(outcome).expect("the test waits")),
+    });
+    let outcome = received.recv_timeout(LONG).expect("an end");
+    assert!(matches!(outcome, Err(TransferError::NoAnswer)), "{outcome:?}");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+}
