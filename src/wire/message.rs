@@ -302,6 +302,14 @@ impl ServerMessage {
         payload + "\n"
     }
 
+    /// The code of an ERR line.
+    pub fn error_code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Err { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
     /// The USERS lines for these nicks, each within the line limit.
     pub fn users(nicks: &[Nick]) -> Vec<ServerMessage> {
         // A nick has 24 characters of at most 4 octets, and a space before it.

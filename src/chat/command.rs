@@ -1,0 +1,366 @@
+//! What a person may type in the room: one line becomes one [`Command`], without any effect.
+//!
+//! A line that begins with `/` is a command, `//x` says `/x`, and some bare words that people know from older chat
+//! rooms (`set_msg_all`, `get_users`, `download NAME` ...) are commands too, exactly as they are spelled here.
+
+use std::fmt;
+
+use crate::wire::message::Transport;
+use crate::wire::name::{FileName, Nick};
+use crate::wire::text::sanitise;
+
+/// What one typed line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Say it to whoever is being talked to: the room, or one person.
+    Say(String),
+    /// Talk to the room from now on.
+    All,
+    /// Talk to this person alone from now on.
+    Query(Nick),
+    /// Whisper once.
+    Msg(Nick, String),
+    /// Whisper to whoever whispered last.
+    Reply(String),
+    /// Who is here?
+    Who,
+    /// What is on the shelf?
+    Files,
+    /// Fetch a file.
+    Get {
+        /// Which one.
+        file: Wanted,
+        /// The name to give it here, where it is not to keep its own.
+        save_as: Option<FileName>,
+        /// How its octets shall travel, where it matters.
+        transport: Option<Transport>,
+    },
+    /// How far are the downloads?
+    Transfers,
+    /// End this download.
+    Cancel(u32),
+    /// Be called so from now on.
+    Nick(Nick),
+    /// What can be typed?
+    Help,
+    /// Leave.
+    Quit,
+}
+
+/// A file as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// By its name.
+    Name(FileName),
+    /// By its number in the list shown last, from 1.
+    Number(usize),
+}
+
+/// The commands: what to type, what it takes, what it does. `/help` shows it, and nothing else is known.
+const COMMANDS: [(&str, &str, &str); 13] = [
+    ("/all", "", "talk to everyone from now on (set_msg_all)"),
+    ("/query", "NICK", "talk to NICK alone from now on (set_msgNICK)"),
+    ("/msg", "NICK TEXT", "whisper once"),
+    ("/r", "TEXT", "answer whoever whispered last"),
+    ("/who", "", "who is here (get_users)"),
+    ("/files", "", "what can be fetched (get_list_file)"),
+    ("/get", "NAME|NUMBER [as NAME] [--udp|--tcp]", "fetch a file (download_file NAME)"),
+    ("/transfers", "", "how far the downloads are"),
+    ("/cancel", "N", "end download N"),
+    ("/nick", "NICK", "be called NICK"),
+    ("/help", "", "this list"),
+    ("/quit", "", "leave (disconnect)"),
+    ("//...", "", "say something that begins with /"),
+];
+
+/// What `/help` shows, line by line.
+pub fn help() -> impl Iterator<Item = String> {
+    let form = |name: &str, takes: &str| format!("{name} {takes}");
+    COMMANDS.iter().map(move |(name, takes, does)| format!("{:<41} {does}", form(name, takes)))
+}
+
+/// A line that is meant as a command and is none. It is never said to the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandError {
+    /// No such command; perhaps this one was meant.
+    Unknown(String, Option<&'static str>),
+    /// The command is there, but takes something else.
+    Usage(&'static str, &'static str),
+    /// Not a nickname.
+    Nick(String),
+    /// Not a file name.
+    FileName(String),
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word, meant) => {
+                write!(f, "there is no command {}", sanitise(word))?;
+                if let Some(meant) = meant {
+                    write!(f, ", did you mean {meant}?")?;
+                }
+                f.write_str(" (/help lists them; to say a line that begins with / type // instead)")
+            }
+            Self::Usage(command, "") => write!(f, "{command} takes nothing more"),
+            Self::Usage(command, takes) => write!(f, "type {command} {takes}"),
+            Self::Nick(text) => write!(f, "{:?} cannot be a nickname", sanitise(text)),
+            Self::FileName(text) => write!(f, "{:?} cannot be the name of a file", sanitise(text)),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+/// Reads one typed line; `None` when there is nothing in it.
+pub fn parse(line: &str) -> Result<Option<Command>, CommandError> {
+    let line = line.trim_end_matches(['\r', '\n']);
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
+    match line.strip_prefix('/') {
+        Some(said) if said.starts_with('/') => Ok(Some(Command::Say(said.into()))),
+        Some(_) => parse_slash(line.trim_end()).map(Some),
+        None => Ok(Some(parse_word(line.trim_end())?.unwrap_or_else(|| Command::Say(line.into())))),
+    }
+}
+
+/// The bare words of older rooms, case-sensitive; `None` for everything that is plainly said.
+fn parse_word(line: &str) -> Result<Option<Command>, CommandError> {
+    let command = match line {
+        "set_msg_all" => Command::All,
+        "get_users" => Command::Who,
+        "get_list_file" => Command::Files,
+        "disconnect" => Command::Quit,
+        "set_msg" => return Err(usage("/query")),
+        "download_file" | "download" => return Err(usage("/get")),
+        _ => {
+            let file = line.strip_prefix("download_file ").or_else(|| line.strip_prefix("download "));
+            if let Some(arguments) = file {
+                return parse_get(arguments.trim()).map(Some);
+            }
+            let Some(nick) = line.strip_prefix("set_msg") else { return Ok(None) };
+            // `set_msgs are odd` is a sentence; `set_msg1x` was meant as a command and must not be told to everyone.
+            if !nick.starts_with(' ') && nick.contains(' ') {
+                return Ok(None);
+            }
+            Command::Query(parse_nick(nick.trim())?)
+        }
+    };
+    Ok(Some(command))
+}
+
+fn parse_slash(line: &str) -> Result<Command, CommandError> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = rest.trim_start();
+    let word = word.to_ascii_lowercase();
+    let alone = |command: Command, name| if rest.is_empty() { Ok(command) } else { Err(usage(name)) };
+    match word.as_str() {
+        "/all" => alone(Command::All, "/all"),
+        "/who" => alone(Command::Who, "/who"),
+        "/files" => alone(Command::Files, "/files"),
+        "/transfers" => alone(Command::Transfers, "/transfers"),
+        "/help" => alone(Command::Help, "/help"),
+        "/quit" => alone(Command::Quit, "/quit"),
+        "/query" if !rest.is_empty() => parse_nick(rest).map(Command::Query),
+        "/nick" if !rest.is_empty() => parse_nick(rest).map(Command::Nick),
+        "/r" if !rest.is_empty() => Ok(Command::Reply(rest.into())),
+        "/msg" => {
+            let (nick, text) = rest.split_once(' ').ok_or(usage("/msg"))?;
+            Ok(Command::Msg(parse_nick(nick)?, text.into()))
+        }
+        "/get" => parse_get(rest),
+        "/cancel" => rest.parse().map(Command::Cancel).map_err(|_| usage("/cancel")),
+        "/query" | "/nick" | "/r" => Err(usage(&word)),
+        _ => Err(CommandError::Unknown(word.clone(), meant(&word))),
+    }
+}
+
+/// `NAME|NUMBER [as NAME] [--udp|--tcp]`; a name in double quotes may itself hold ` as ` or be a number.
+fn parse_get(arguments: &str) -> Result<Command, CommandError> {
+    let mut rest = arguments;
+    let mut transport = None;
+    for (flag, which) in [("--udp", Transport::Udp), ("--tcp", Transport::Tcp)] {
+        let without = rest.strip_suffix(flag).filter(|before| before.is_empty() || before.ends_with(' '));
+        let without = without.or_else(|| rest.strip_prefix(flag).filter(|after| after.starts_with(' ')));
+        if let Some(without) = without {
+            rest = without.trim();
+            transport = Some(which);
+        }
+    }
+    let (file, save_as) = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
+        Some((file, "")) => (file, None),
+        Some((file, after)) => {
+            let save_as = after.trim_start().strip_prefix("as ").ok_or(usage("/get"))?;
+            (file, Some(save_as.trim_start()))
+        }
+        None => match rest.rsplit_once(" as ") {
+            Some((file, save_as)) => (file.trim_end(), Some(save_as.trim_start())),
+            None => (rest, None),
+        },
+    };
+    if file.is_empty() {
+        return Err(usage("/get"));
+    }
+    let save_as = save_as.map(|name| parse_file_name(name.trim_matches('"'))).transpose()?;
+    let file = match file.parse() {
+        Ok(number) if !rest.starts_with('"') => Wanted::Number(number),
+        _ => Wanted::Name(parse_file_name(file)?),
+    };
+    Ok(Command::Get { file, save_as, transport })
+}
+
+fn parse_nick(text: &str) -> Result<Nick, CommandError> {
+    Nick::parse(text).map_err(|_| CommandError::Nick(text.into()))
+}
+
+fn parse_file_name(text: &str) -> Result<FileName, CommandError> {
+    FileName::parse(text).map_err(|_| CommandError::FileName(text.into()))
+}
+
+fn usage(name: &str) -> CommandError {
+    let found = COMMANDS.iter().find(|(known, ..)| *known == name);
+    let &(name, takes, _) = found.expect("only the names of COMMANDS are asked for");
+    CommandError::Usage(name, takes)
+}
+
+/// The command that differs from this word by at most two letters.
+fn meant(word: &str) -> Option<&'static str> {
+    /// Ours: one slip of the finger, or two letters exchanged.
+    const DISTANCE_MAX: usize = 2;
+    let nearest = COMMANDS.iter().map(|(name, ..)| (edit_distance(word, name), *name)).min()?;
+    // A short word differs little from anything: half of its letters at least must be right.
+    (nearest.0 <= DISTANCE_MAX.min(word.len().saturating_sub(1) / 2)).then_some(nearest.1)
+}
+
+/// How many letters must be inserted, deleted or replaced to make one word of the other (Levenshtein).
+fn edit_distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().take(32).collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().take(32).enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nick(text: &str) -> Nick {
+        Nick::parse(text).expect("a nick")
+    }
+
+    fn get(file: &str, save_as: Option<&str>, transport: Option<Transport>) -> Command {
+        let name = |text: &str| FileName::parse(text).expect("a name");
+        Command::Get { file: Wanted::Name(name(file)), save_as: save_as.map(name), transport }
+    }
+
+    fn parsed(line: &str) -> Command {
+        parse(line).expect(line).expect(line)
+    }
+
+    #[test]
+    fn what_is_no_command_is_said() {
+        for said in
+            ["hello", "Disconnect", "Set_msg_all", "set_msgs are odd", " /quit", "downloads", "get_users?"]
+        {
+            assert_eq!(parsed(said), Command::Say(said.into()));
+        }
+        assert_eq!(parsed("//etc/passwd"), Command::Say("/etc/passwd".into()));
+        assert_eq!(parsed("///"), Command::Say("//".into()));
+        assert_eq!(parsed("two  spaces \r\n"), Command::Say("two  spaces ".into()));
+        for nothing in ["", "  ", "\r\n", "\t"] {
+            assert_eq!(parse(nothing), Ok(None), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn commands_and_the_words_of_older_rooms_are_the_same() {
+        for (lines, command) in [
+            (&["/all", "set_msg_all", "/ALL "][..], Command::All),
+            (&["/query bob", "set_msgbob", "set_msg bob", "/query  bob "], Command::Query(nick("bob"))),
+            (&["/who", "get_users", "get_users "], Command::Who),
+            (&["/files", "get_list_file"], Command::Files),
+            (&["/quit", "disconnect"], Command::Quit),
+            (&["/get a.txt", "download a.txt", "download_file a.txt"], get("a.txt", None, None)),
+            (&["/transfers"], Command::Transfers),
+            (&["/cancel 3"], Command::Cancel(3)),
+            (&["/nick rob"], Command::Nick(nick("rob"))),
+            (&["/help"], Command::Help),
+            (&["/msg bob see /x  y"], Command::Msg(nick("bob"), "see /x  y".into())),
+            (&["/r yes"], Command::Reply("yes".into())),
+        ] {
+            for line in lines {
+                assert_eq!(parsed(line), command, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_asked_for_by_name_or_number() {
+        assert_eq!(
+            parsed("/get 2 --tcp"),
+            Command::Get { file: Wanted::Number(2), save_as: None, transport: Some(Transport::Tcp) }
+        );
+        let udp = Some(Transport::Udp);
+        assert_eq!(
+            parsed("/get big video.mp4 as my film.mp4"),
+            get("big video.mp4", Some("my film.mp4"), None)
+        );
+        assert_eq!(parsed("/get a b as c --udp"), get("a b", Some("c"), udp));
+        assert_eq!(parsed("/get --udp a b"), get("a b", None, udp));
+        assert_eq!(parsed("/get \"same as before.txt\""), get("same as before.txt", None, None));
+        assert_eq!(parsed("/get \"2\" as \"x as y\""), get("2", Some("x as y"), None));
+        assert_eq!(parsed("/get a--tcp"), get("a--tcp", None, None));
+        for bad in
+            ["/get", "/get --tcp", "/get ../x", "/get a as ../x", "/get \"a\" b", "download_file", "/get \""]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_never_said() {
+        for (line, meant) in [
+            ("/quti", Some("/quit")),
+            ("/hlep me", Some("/help")),
+            ("/file", Some("/files")),
+            ("/whisper", None),
+            ("/x", None),
+            ("/", None),
+        ] {
+            let word = line.split(' ').next().expect("a word");
+            assert_eq!(parse(line), Err(CommandError::Unknown(word.into(), meant)));
+        }
+        for line in
+            ["/quit now", "/all hi", "/query", "/query a b", "/msg bob", "/cancel x", "set_msg", "set_msg1x"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let told = parse("/\u{1b}[2J").expect_err("no command").to_string();
+        assert!(told.contains("/help") && !told.contains('\u{1b}'), "{told}");
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        let help: Vec<String> = help().collect();
+        assert!(help.iter().any(|line| line.starts_with("/get NAME|NUMBER")), "{help:?}");
+        assert!(help.iter().all(|line| line.len() <= 100), "{help:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in "(/|set_msg|download |/get )?\\PC{0,40}") {
+            if let Err(error) = parse(&line) {
+                prop_assert!(!error.to_string().chars().any(char::is_control));
+            }
+        }
+    }
+}

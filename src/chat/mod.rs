@@ -1,0 +1,4 @@
+//! The room as pure state, and what a person may type.
+
+pub mod command;
+pub mod room;
