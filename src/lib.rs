@@ -14,6 +14,9 @@
 //!
 //! `docs/PROTOCOL.md` describes both protocols byte by byte.
 
+pub mod chat;
+pub mod client;
 pub mod rudp;
+pub mod server;
 pub mod transfer;
 pub mod wire;

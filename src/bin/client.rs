@@ -1,0 +1,141 @@
+//! The client's command line: arguments, logger, exit code; the rest is in `packetboat::client`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+use packetboat::client::address::Address;
+use packetboat::client::{self, Action, Options};
+use packetboat::transfer::fault::FaultSpec;
+use packetboat::wire::message::Transport;
+
+/// Talk in a chat room and fetch files from its shelf.
+#[derive(Debug, Parser)]
+#[command(
+    name = "client",
+    version,
+    disable_help_subcommand = true,
+    override_usage = "client HOST[:PORT] [NICK] [OPTIONS] [COMMAND]",
+    before_help = "\
+Examples:
+  client 127.0.0.1 alice                    talk (/help lists what you can type)
+  client 127.0.0.1 alice msg 'hi' --to bob  whisper and leave
+  client 127.0.0.1 files                    list what can be fetched
+  client 127.0.0.1 get lore.txt             fetch it into downloads/
+  echo hello | client 127.0.0.1 alice       say each line of a pipe",
+    after_help = "\
+Exit codes:
+  0 done, 1 other failure, 2 usage, 3 cannot connect or connection lost, 4 nickname refused,
+  5 no such file or user, 6 transfer incomplete, 7 digest mismatch, 8 declined,
+  9 target exists, 10 kicked, 130 SIGINT, 143 SIGTERM"
+)]
+struct Cli {
+    /// The server
+    #[arg(
+        value_name = "HOST",
+        help = "The server: HOST, HOST:PORT (55000), [IPV6]:PORT or chat://NICK@HOST:PORT"
+    )]
+    address: Address,
+
+    /// Your nickname; one-shot commands log in as guest-xxxx without it
+    nick: Option<String>,
+
+    #[command(subcommand)]
+    command: Option<Errand>,
+
+    /// Print one JSON object per event or result on stdout, and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Simulate faults at the own UDP socket: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
+    #[arg(long, global = true, value_name = "SPEC")]
+    simulate: Option<FaultSpec>,
+
+    /// Never ask anything
+    #[arg(long, global = true)]
+    no_input: bool,
+
+    /// Tell less: no comings and goings, no progress
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Log more on stderr; twice for even more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Errand {
+    /// Say one thing and leave
+    Msg {
+        /// What to say
+        text: String,
+        /// Whisper it to one person
+        #[arg(long, value_name = "NICK")]
+        to: Option<String>,
+    },
+    /// List who is here
+    Who,
+    /// List what can be fetched
+    Files,
+    /// Fetch one file
+    Get {
+        /// Its name on the shelf
+        name: String,
+        /// Where it shall lie instead of downloads/; it must not exist; - is stdout
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Over UDP, even if no packet comes through
+        #[arg(long, conflicts_with = "tcp")]
+        udp: bool,
+        /// Over TCP
+        #[arg(long)]
+        tcp: bool,
+        /// Answer every question with yes
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Print what happens until ended
+    Listen,
+}
+
+impl From<Errand> for Action {
+    fn from(errand: Errand) -> Action {
+        match errand {
+            Errand::Msg { text, to } => Action::Msg { text, to },
+            Errand::Who => Action::Who,
+            Errand::Files => Action::Files,
+            Errand::Listen => Action::Listen,
+            // Nothing is asked yet, so `yes` has nothing to answer.
+            Errand::Get { name, output, udp, tcp, yes: _ } => {
+                let transport = match (udp, tcp) {
+                    (true, _) => Some(Transport::Udp),
+                    (_, true) => Some(Transport::Tcp),
+                    _ => None,
+                };
+                Action::Get { name, output, transport }
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => log::LevelFilter::Error,
+        (_, 0) => log::LevelFilter::Warn,
+        (_, 1) => log::LevelFilter::Info,
+        (_, 2) => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_module("packetboat", level).parse_default_env().init();
+    ExitCode::from(client::run(&Options {
+        address: cli.address,
+        nick: cli.nick,
+        action: cli.command.map_or(Action::Talk, Action::from),
+        json: cli.json,
+        quiet: cli.quiet,
+        no_input: cli.no_input,
+        simulate: cli.simulate,
+    }))
+}

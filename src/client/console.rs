@@ -1,0 +1,397 @@
+//! The console: a person, or a pipe, talks in the room.
+
+use std::time::{Duration, Instant};
+
+use super::DOWNLOADS_FOLDER;
+use super::downloads::{Downloads, Reaction, Want};
+use super::error::ClientError;
+use super::event::{Event, Events};
+use super::listing::{FileList, Roll, Step};
+use super::report::Report;
+use super::show::Screen;
+use super::typed::Typed;
+use crate::chat::command::{self, Command, Wanted};
+use crate::transfer::sink::Target;
+use crate::wire::ErrorCode;
+use crate::wire::message::{ClientMessage, FileEntry, ServerMessage, Transport};
+use crate::wire::name::{FileName, Nick};
+use crate::wire::text;
+
+/// How often downloads are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long `/quit` waits for the server's good-bye.
+const QUIT_MAX: Duration = Duration::from_secs(2);
+
+/// Talks until the input ends, `/quit` is typed or the session is over.
+pub fn talk(events: &mut Events, downloads: &mut Downloads, screen: &mut Screen) -> Result<(), ClientError> {
+    Console {
+        events,
+        downloads,
+        screen,
+        partner: None,
+        whisperer: None,
+        shelf: Vec::new(),
+        file_list: None,
+        by_number: Vec::new(),
+        roll: None,
+        leaving: Leaving::No,
+        last_code: None,
+    }
+    .run()
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// The input has ended: what is under way shall end well first.
+    WhenIdle,
+    /// QUIT has been said after everything else. A server that takes lines slowly needs its time to come to it.
+    AfterBye,
+    /// `/quit`: no longer than until then.
+    By(Instant),
+}
+
+struct Console<'a> {
+    events: &'a mut Events,
+    downloads: &'a mut Downloads,
+    screen: &'a mut Screen,
+    /// Whom we talk to alone.
+    partner: Option<Nick>,
+    /// Who whispered last.
+    whisperer: Option<Nick>,
+    /// The files as they were shown last: their numbers can be typed.
+    shelf: Vec<FileEntry>,
+    file_list: Option<FileList>,
+    /// Files asked for by number while the list was on its way.
+    by_number: Vec<Command>,
+    roll: Option<Roll>,
+    leaving: Leaving,
+    /// The code of the server's last line, where that was an ERR.
+    last_code: Option<ErrorCode>,
+}
+
+impl Console<'_> {
+    fn run(&mut self) -> Result<(), ClientError> {
+        let session = &self.events.session;
+        let welcome = Report::Welcome { nick: session.nick.to_string(), server: session.server.to_string() };
+        self.screen.show(&welcome)?;
+        if self.screen.interactive {
+            self.notice("what you type is said to everyone; /help lists the commands")?;
+        }
+        loop {
+            if self.leaving == Leaving::WhenIdle && self.is_idle() {
+                self.events.session.say(&ClientMessage::Quit);
+                self.leaving = Leaving::AfterBye;
+            }
+            match self.next_event()? {
+                Event::Typed(typed) => self.on_typed(typed)?,
+                Event::Server(ServerMessage::Bye(reason)) => {
+                    if matches!(self.leaving, Leaving::AfterBye | Leaving::By(_)) {
+                        return self.screen.show(&Report::Bye { reason });
+                    }
+                    self.finish_downloads(&reason)?;
+                    return Err(ClientError::bye(reason, self.last_code));
+                }
+                Event::Server(message) => self.on_server(message)?,
+                Event::Transfer(event) => {
+                    let reactions = self.downloads.on_transfer(event);
+                    self.react(reactions)?;
+                }
+                Event::Lost(_) if matches!(self.leaving, Leaving::By(_)) => return Ok(()),
+                Event::Lost(why) => {
+                    self.finish_downloads(&why)?;
+                    return Err(ClientError::Lost(why));
+                }
+                Event::Signal(signal) => return Err(ClientError::Signal(signal)),
+                Event::Tick => {
+                    if matches!(self.leaving, Leaving::By(deadline) if deadline <= Instant::now()) {
+                        return Ok(());
+                    }
+                    let reactions = self.downloads.on_tick(Instant::now());
+                    self.react(reactions)?;
+                }
+            }
+        }
+    }
+
+    /// The next event; the prompt is shown when there is time for it.
+    fn next_event(&mut self) -> Result<Event, ClientError> {
+        if let Some(event) = self.events.try_next() {
+            return Ok(event);
+        }
+        if self.leaving == Leaving::No {
+            self.prompt()?;
+        }
+        Ok(self.events.next(self.deadline()))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.downloads.is_idle() && self.file_list.is_none() && self.roll.is_none()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.leaving {
+            Leaving::By(deadline) => Some(deadline),
+            _ if self.downloads.is_idle() => None,
+            _ => Some(Instant::now() + TICK),
+        }
+    }
+
+    fn prompt(&mut self) -> Result<(), ClientError> {
+        let nick = &self.events.session.nick;
+        match &self.partner {
+            Some(partner) => self.screen.prompt(&format!("{nick}->{partner}> ")),
+            None => self.screen.prompt(&format!("{nick}> ")),
+        }
+    }
+
+    fn notice(&mut self, text: &str) -> Result<(), ClientError> {
+        self.screen.show(&Report::Notice { text: text.into() })
+    }
+
+    /// The session is over: what is complete is still verified and kept, the rest is told to have failed.
+    fn finish_downloads(&mut self, why: &str) -> Result<(), ClientError> {
+        let reactions = self.downloads.on_lost(why);
+        self.react(reactions)?;
+        while !self.downloads.is_idle() {
+            match self.events.next(None) {
+                Event::Transfer(event) => {
+                    let reactions = self.downloads.on_transfer(event);
+                    self.react(reactions)?;
+                }
+                Event::Signal(signal) => return Err(ClientError::Signal(signal)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn react(&mut self, reactions: Vec<Reaction>) -> Result<(), ClientError> {
+        for reaction in reactions {
+            match reaction {
+                Reaction::Say(message) => self.events.session.say(&message),
+                Reaction::Tell(report) => self.screen.show(&report)?,
+                Reaction::Fetched(fetched) => self.screen.show(&Report::Transfer(fetched))?,
+                Reaction::Failed(failed) => {
+                    let error = ClientError::from(failed);
+                    self.screen.complain(&error.code(), &error.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_typed(&mut self, typed: Typed) -> Result<(), ClientError> {
+        if typed != Typed::End {
+            self.screen.on_typed();
+        }
+        match typed {
+            _ if self.leaving != Leaving::No => Ok(()),
+            Typed::Line(line) => match command::parse(&line) {
+                Ok(Some(command)) => self.on_command(command),
+                Ok(None) => Ok(()),
+                Err(error) => self.screen.complain("command", &error.to_string()),
+            },
+            Typed::Unreadable(why) => self.screen.complain("bad-text", why),
+            Typed::End => {
+                self.leaving = Leaving::WhenIdle;
+                Ok(())
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
+        match command {
+            Command::Say(text) => match self.partner.clone() {
+                Some(partner) => self.whisper(&partner, &text),
+                None => {
+                    for piece in text::pieces(&text) {
+                        self.events.session.say(&ClientMessage::All(piece.into()));
+                    }
+                    Ok(())
+                }
+            },
+            Command::All => {
+                self.partner = None;
+                self.notice("what you type is said to everyone")
+            }
+            Command::Query(nick) => {
+                let text = format!("what you type is said to {nick} alone; /all talks to everyone again");
+                self.partner = Some(nick);
+                self.notice(&text)
+            }
+            Command::Msg(nick, text) => self.whisper(&nick, &text),
+            Command::Reply(text) => match self.whisperer.clone() {
+                Some(nick) => self.whisper(&nick, &text),
+                None => self.screen.complain("command", "nobody has whispered to you yet"),
+            },
+            Command::Who => {
+                if self.roll.is_none() {
+                    self.roll = Some(Roll::default());
+                    self.events.session.say(&ClientMessage::Who);
+                }
+                Ok(())
+            }
+            Command::Files => {
+                if self.file_list.is_none() {
+                    self.file_list = Some(FileList::default());
+                    self.events.session.say(&ClientMessage::Files(None));
+                }
+                Ok(())
+            }
+            Command::Get { file: Wanted::Number(_), .. } if self.file_list.is_some() => {
+                self.by_number.push(command);
+                Ok(())
+            }
+            Command::Get { file, save_as, transport } => self.fetch(file, save_as, transport),
+            Command::Transfers => {
+                let views = self.downloads.views();
+                if views.is_empty() {
+                    return self.notice("no downloads are under way");
+                }
+                views.iter().try_for_each(|view| self.screen.show(&view.report()))
+            }
+            Command::Cancel(number) => match self.downloads.cancel(number) {
+                Some(reactions) => self.react(reactions),
+                None => self.screen.complain("command", &format!("no download has the number {number}")),
+            },
+            Command::Nick(nick) => {
+                self.events.session.say(&ClientMessage::Nick(nick));
+                Ok(())
+            }
+            Command::Help => self.screen.tell(command::help()),
+            Command::Quit => self.quit(),
+        }
+    }
+
+    fn whisper(&mut self, to: &Nick, text: &str) -> Result<(), ClientError> {
+        for piece in text::pieces(text) {
+            self.events.session.say(&ClientMessage::Pm(to.clone(), piece.into()));
+            self.screen.show(&Report::Sent { to: Some(to.to_string()), text: piece.into() })?;
+        }
+        Ok(())
+    }
+
+    fn fetch(
+        &mut self,
+        file: Wanted,
+        save_as: Option<FileName>,
+        transport: Option<Transport>,
+    ) -> Result<(), ClientError> {
+        let name = match file {
+            Wanted::Name(name) => name,
+            Wanted::Number(number) => {
+                let entry = number.checked_sub(1).and_then(|at| self.shelf.get(at));
+                let Some(entry) = entry else {
+                    let message = format!("the list shown last has no file {number}; /files shows the list");
+                    return self.screen.complain("no-file", &message);
+                };
+                entry.name.clone()
+            }
+        };
+        let target = Target::Folder(DOWNLOADS_FOLDER.into(), save_as.unwrap_or_else(|| name.clone()));
+        let want = Want {
+            name,
+            target,
+            transport: transport.unwrap_or(Transport::Udp),
+            fall_back: transport.is_none(),
+        };
+        let reactions = self.downloads.ask(want);
+        self.react(reactions)
+    }
+
+    fn quit(&mut self) -> Result<(), ClientError> {
+        let under_way = self.downloads.views();
+        if !under_way.is_empty() {
+            let names: Vec<String> = under_way.iter().map(|view| view.name.to_string()).collect();
+            self.screen.complain("cancelled", &format!("not fetched to the end: {}", names.join(", ")))?;
+            self.downloads.close();
+        }
+        self.events.session.say(&ClientMessage::Quit);
+        self.leaving = Leaving::By(Instant::now() + QUIT_MAX);
+        Ok(())
+    }
+
+    fn on_server(&mut self, message: ServerMessage) -> Result<(), ClientError> {
+        self.last_code = message.error_code();
+        let message = match self.downloads.on_server(message) {
+            Ok(reactions) => return self.react(reactions),
+            Err(message) => message,
+        };
+        let own = &mut self.events.session.nick;
+        let report = match message {
+            // At a terminal it stands there already, behind the prompt.
+            ServerMessage::Msg(from, _) if self.screen.interactive && from == *own => return Ok(()),
+            ServerMessage::Nick(old, new) => {
+                let known = [Some(own), self.partner.as_mut(), self.whisperer.as_mut()];
+                for nick in known.into_iter().flatten().filter(|nick| **nick == old) {
+                    *nick = new.clone();
+                }
+                Report::Nick { old: old.to_string(), new: new.to_string() }
+            }
+            ServerMessage::Users(total, nicks) => return self.on_users(total, nicks),
+            ServerMessage::Files(count) => {
+                let step = self.file_list.as_mut().map(|list| list.on_count(count));
+                return self.on_list_step(step);
+            }
+            ServerMessage::File(entry) => {
+                let step = self.file_list.as_mut().map(|list| list.on_file(entry));
+                return self.on_list_step(step);
+            }
+            ServerMessage::Err { code, request, words } => {
+                match request.as_str() {
+                    "FILES" => {
+                        self.file_list = None;
+                        self.by_number.clear();
+                    }
+                    "WHO" => self.roll = None,
+                    _ => {}
+                }
+                let error = ClientError::Refused { code, words };
+                return self.screen.complain(&error.code(), &error.to_string());
+            }
+            other => {
+                if let ServerMessage::Pm(from, _) = &other {
+                    self.whisperer = Some(from.clone());
+                }
+                let Some(report) = Report::of(other) else { return Ok(()) };
+                report
+            }
+        };
+        self.screen.show(&report)?;
+        match (&report, &self.partner) {
+            (Report::Leave { nick }, Some(partner)) if nick == partner.as_str() => {
+                let text = format!("{nick} does not hear you any more; /all talks to everyone again");
+                self.notice(&text)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_users(&mut self, total: usize, nicks: Vec<Nick>) -> Result<(), ClientError> {
+        let Some(mut roll) = self.roll.take() else { return Ok(()) };
+        if !roll.on_users(total, nicks) {
+            self.roll = Some(roll);
+            return Ok(());
+        }
+        self.screen.show(&Report::Users { nicks: roll.nicks.iter().map(Nick::to_string).collect() })
+    }
+
+    fn on_list_step(&mut self, step: Option<Step>) -> Result<(), ClientError> {
+        match step {
+            Some(Step::Ask(after)) => self.events.session.say(&ClientMessage::Files(Some(after))),
+            Some(Step::Complete) => {
+                self.shelf = self.file_list.take().unwrap_or_default().entries;
+                let files = self.shelf.iter().map(Into::into).collect();
+                self.screen.show(&Report::Files { files })?;
+                return std::mem::take(&mut self.by_number)
+                    .into_iter()
+                    .try_for_each(|get| self.on_command(get));
+            }
+            Some(Step::Wait) | None => {}
+        }
+        Ok(())
+    }
+}

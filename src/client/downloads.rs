@@ -1,0 +1,400 @@
+//! Every download of this client, from its GET to the file under its name, while the chat goes on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::download::{Asked, Download, Moving, Stage};
+pub use super::download::{Failed, Reaction, TransferEvent, View, Want};
+use super::report::{Fetched, Report};
+use crate::transfer::disk::Disk;
+use crate::transfer::fault::FaultSpec;
+use crate::transfer::pool::{Pool, PoolConfig, ReceiveRequest};
+use crate::transfer::sink::Sink;
+use crate::transfer::{TransferError, stream};
+use crate::wire::ErrorCode;
+use crate::wire::message::{ClientMessage, Done, Offer, ServerMessage, TransferId, Transport};
+
+/// Endings not yet looked at. Ours: far more than a server lets one client have under way.
+const ENDINGS_MAX: usize = 1_024;
+
+/// How long the digest may come after the last octet. Ours: a server reads 5 GiB again in a few seconds.
+const DIGEST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Without any UDP packet for so long, TCP is tried. Ours: five SYNs at the longest interval.
+const FALL_BACK_AFTER: Duration = Duration::from_secs(15);
+
+/// How long a person who insists on UDP waits for its first packet: as long as an open may take.
+const NO_ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long the ends of cancelled transfers are waited for, so that their files are removed.
+const CLOSE_MAX: Duration = Duration::from_millis(700);
+
+/// All downloads. It speaks and shows nothing itself, but answers with [`Reaction`]s.
+#[derive(Debug)]
+pub struct Downloads {
+    server: SocketAddr,
+    rtt: Duration,
+    simulate: Option<FaultSpec>,
+    number_next: u32,
+    /// GETs without an answer, in order: the answers keep it.
+    asked: VecDeque<Asked>,
+    under_way: BTreeMap<TransferId, Download>,
+    pool: Option<Pool>,
+    disk: Option<Disk>,
+    tell: Sender<TransferEvent>,
+    events: Receiver<TransferEvent>,
+}
+
+impl Downloads {
+    /// Nothing under way; the pool and the disk thread start with the first download.
+    pub fn new(server: SocketAddr, rtt: Duration, simulate: Option<FaultSpec>) -> Downloads {
+        let (tell, events) = crossbeam_channel::bounded(ENDINGS_MAX);
+        Downloads {
+            server,
+            rtt,
+            simulate,
+            number_next: 1,
+            asked: VecDeque::new(),
+            under_way: BTreeMap::new(),
+            pool: None,
+            disk: None,
+            tell,
+            events,
+        }
+    }
+
+    /// Where the threads of the transfers tell their ends; to be handed to [`on_transfer`](Self::on_transfer).
+    pub fn events(&self) -> Receiver<TransferEvent> {
+        self.events.clone()
+    }
+
+    /// Whether nothing is asked for and nothing under way.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.under_way.is_empty()
+    }
+
+    /// Asks for a file.
+    pub fn ask(&mut self, want: Want) -> Vec<Reaction> {
+        let number = self.number_next;
+        self.number_next += 1;
+        self.ask_again(Asked { number, want, at: Instant::now(), cancelled: false })
+    }
+
+    fn ask_again(&mut self, asked: Asked) -> Vec<Reaction> {
+        let get = ClientMessage::Get(asked.want.transport, asked.want.name.clone());
+        self.asked.push_back(asked);
+        vec![Reaction::Say(get)]
+    }
+
+    /// Takes what the server says about transfers; gives back what is about something else. The refusal of a GET
+    /// comes back as well, after it has been counted, with its request.
+    pub fn on_server(&mut self, message: ServerMessage) -> Result<Vec<Reaction>, ServerMessage> {
+        match message {
+            ServerMessage::Offer(offer) => Ok(self.on_offer(offer)),
+            ServerMessage::Done(id, done) => Ok(self.on_done(id, done)),
+            ServerMessage::Err { ref request, .. } if request == "GET" => {
+                self.asked.pop_front();
+                Err(message)
+            }
+            other => Err(other),
+        }
+    }
+
+    fn on_offer(&mut self, offer: Offer) -> Vec<Reaction> {
+        let id = offer.id;
+        let refuse = |code| vec![Reaction::Say(ClientMessage::Done(id, Done::Failed(code)))];
+        let Some(asked) = self.asked.pop_front() else {
+            log::warn!("transfer {id}: offered unasked");
+            return refuse(ErrorCode::Cancelled);
+        };
+        let is_answer = offer.file.name == asked.want.name && offer.transport == asked.want.transport;
+        let error = if !is_answer || self.under_way.contains_key(&id) {
+            TransferError::Lost("the server offered something else".into())
+        } else if asked.cancelled {
+            TransferError::Cancelled
+        } else {
+            match Sink::create(&asked.want.target, offer.file.size)
+                .and_then(|sink| self.begin(&offer, sink, asked.want.fall_back))
+            {
+                Ok(moving) => {
+                    let started = Report::Started {
+                        number: asked.number,
+                        name: asked.want.name.to_string(),
+                        bytes: offer.file.size,
+                        transport: offer.transport.to_string(),
+                    };
+                    self.under_way.insert(id, Download::new(asked, &offer, moving));
+                    return vec![Reaction::Tell(started)];
+                }
+                Err(error) => error,
+            }
+        };
+        let mut reactions = refuse(error.code());
+        reactions.push(Reaction::Failed(Failed { name: asked.want.name, error, begun: true }));
+        reactions
+    }
+
+    /// Starts moving the octets.
+    fn begin(&mut self, offer: &Offer, sink: Sink, fall_back: bool) -> Result<Moving, TransferError> {
+        let moving = Moving::default();
+        let (id, rtt, tell, mut server) = (offer.id, self.rtt, self.tell.clone(), self.server);
+        server.set_port(offer.port);
+        let ended = move |arrived| {
+            // The channel is wide, and nobody listens any more when the client is ending.
+            let _ = tell.try_send(TransferEvent::Arrived(id, arrived, Instant::now()));
+        };
+        match offer.transport {
+            Transport::Udp => self.pool()?.receive(ReceiveRequest {
+                id,
+                key: offer.secret.clone(),
+                server,
+                sink,
+                rtt,
+                open_max: if fall_back { FALL_BACK_AFTER } else { NO_ANSWER_MAX },
+                progress: Arc::clone(&moving.progress),
+                ended: Box::new(ended),
+            }),
+            Transport::Tcp => {
+                let (token, Moving { progress, cancelled }) = (offer.secret.clone(), moving.clone());
+                thread::Builder::new()
+                    .name(format!("tcp-transfer-{id}"))
+                    .spawn(move || ended(stream::receive(server, &token, sink, &progress, &cancelled)))
+                    .map_err(|source| system("start a thread", source))?;
+            }
+        }
+        Ok(moving)
+    }
+
+    fn pool(&mut self) -> Result<&Pool, TransferError> {
+        if self.pool.is_none() {
+            let ip: IpAddr = match self.server {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let config = PoolConfig { ip, base_port: 0, workers: 1, simulate: self.simulate.clone() };
+            self.pool = Some(Pool::start(&config).map_err(|source| system("open a UDP socket", source))?);
+        }
+        Ok(self.pool.as_ref().expect("just made"))
+    }
+
+    fn on_done(&mut self, id: TransferId, done: Done) -> Vec<Reaction> {
+        let Some(download) = self.under_way.get_mut(&id) else { return Vec::new() };
+        match done {
+            Done::Sent { size, digest } => {
+                download.promised.get_or_insert((size, digest));
+                self.keep_if_complete(id)
+            }
+            Done::Failed(code) => self.abandon(id, TransferError::Refused(code)),
+            Done::Kept => Vec::new(),
+        }
+    }
+
+    /// Takes what a thread of a transfer tells.
+    pub fn on_transfer(&mut self, event: TransferEvent) -> Vec<Reaction> {
+        match event {
+            TransferEvent::Arrived(id, arrived, at) => {
+                let Some(download) = self.under_way.get_mut(&id) else { return Vec::new() };
+                match (download.failure.take(), arrived) {
+                    (None, Ok(sink)) => {
+                        download.stage = Stage::Arrived(sink, at);
+                        self.keep_if_complete(id)
+                    }
+                    // The session ended first, but all is here and can be verified.
+                    (Some(TransferError::Lost(_)), Ok(sink)) if download.promised.is_some() => {
+                        download.stage = Stage::Arrived(sink, at);
+                        self.keep_if_complete(id)
+                    }
+                    (Some(failure), _) => self.end(id, Err(failure)),
+                    (None, Err(TransferError::NoAnswer)) if download.asked.want.fall_back => {
+                        self.fall_back(id)
+                    }
+                    (None, Err(error)) => self.end(id, Err(error)),
+                }
+            }
+            TransferEvent::Kept(id, kept) => self.end(id, kept),
+        }
+    }
+
+    fn fall_back(&mut self, id: TransferId) -> Vec<Reaction> {
+        let Some(Download { mut asked, .. }) = self.under_way.remove(&id) else { return Vec::new() };
+        let text = format!("{}: {}; trying TCP", asked.want.name, TransferError::NoAnswer);
+        asked.want.transport = Transport::Tcp;
+        let mut reactions = vec![
+            Reaction::Say(ClientMessage::Done(id, Done::Failed(ErrorCode::Incomplete))),
+            Reaction::Tell(Report::Notice { text }),
+        ];
+        reactions.extend(self.ask_again(asked));
+        reactions
+    }
+
+    fn keep_if_complete(&mut self, id: TransferId) -> Vec<Reaction> {
+        let Some(download) = self.under_way.get_mut(&id) else { return Vec::new() };
+        let (Some((size, digest)), Stage::Arrived(..)) = (download.promised, &download.stage) else {
+            return Vec::new();
+        };
+        if size != download.size {
+            let why = format!("the server announced {} bytes and sent {size}", download.size);
+            return self.end(id, Err(TransferError::Lost(why)));
+        }
+        if self.disk.is_none() {
+            match Disk::start() {
+                Ok(disk) => self.disk = Some(disk),
+                Err(source) => return self.end(id, Err(system("start a thread", source))),
+            }
+        }
+        let (disk, tell) = (self.disk.as_ref().expect("just made"), self.tell.clone());
+        match std::mem::replace(&mut download.stage, Stage::Moving) {
+            Stage::Arrived(sink, at) => {
+                download.stage = Stage::Keeping(digest, at.saturating_duration_since(download.asked.at));
+                disk.keep(sink, digest, move |kept| {
+                    let _ = tell.try_send(TransferEvent::Kept(id, kept));
+                });
+            }
+            other => download.stage = other,
+        }
+        Vec::new()
+    }
+
+    /// The last word on a transfer, to the server and to the person.
+    fn end(&mut self, id: TransferId, result: Result<PathBuf, TransferError>) -> Vec<Reaction> {
+        let Some(download) = self.under_way.remove(&id) else { return Vec::new() };
+        let name = download.asked.want.name.clone();
+        match (result, download.stage) {
+            (Ok(path), Stage::Keeping(digest, took)) => vec![
+                Reaction::Say(ClientMessage::Done(id, Done::Kept)),
+                Reaction::Fetched(Fetched {
+                    name: name.to_string(),
+                    bytes: download.size,
+                    seconds: took.as_secs_f64(),
+                    transport: download.asked.want.transport.to_string(),
+                    resent: download.moving.progress.resent_packets(),
+                    digest: digest.to_string(),
+                    path: path.display().to_string(),
+                }),
+            ],
+            (result, _) => {
+                let error = result.err().unwrap_or(TransferError::Cancelled);
+                let said = ClientMessage::Done(id, Done::Failed(error.code()));
+                vec![Reaction::Say(said), Reaction::Failed(Failed { name, error, begun: true })]
+            }
+        }
+    }
+
+    /// Ends a transfer for this reason: at once where nothing moves any more, else when its thread says so.
+    fn abandon(&mut self, id: TransferId, why: TransferError) -> Vec<Reaction> {
+        let Some(download) = self.under_way.get_mut(&id) else { return Vec::new() };
+        match download.stage {
+            Stage::Moving => {
+                download.failure.get_or_insert(why);
+                download.moving.cancelled.store(true, Ordering::Relaxed);
+                if let Some(pool) =
+                    self.pool.as_ref().filter(|_| download.asked.want.transport == Transport::Udp)
+                {
+                    pool.cancel(id);
+                }
+                Vec::new()
+            }
+            Stage::Arrived(..) => self.end(id, Err(why)),
+            // All is here and the disk has it: that ends by itself, and well.
+            Stage::Keeping(..) => Vec::new(),
+        }
+    }
+
+    /// Ends the download of this number; `false` when there is none.
+    pub fn cancel(&mut self, number: u32) -> Option<Vec<Reaction>> {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.number == number) {
+            asked.cancelled = true;
+            return Some(Vec::new());
+        }
+        let found = self.under_way.iter().find(|(_, download)| download.asked.number == number);
+        let id = found.map(|(&id, _)| id)?;
+        Some(self.abandon(id, TransferError::Cancelled))
+    }
+
+    /// The session is gone: what is complete here is still kept, everything else ends.
+    pub fn on_lost(&mut self, why: &str) -> Vec<Reaction> {
+        let mut reactions: Vec<Reaction> = self
+            .asked
+            .drain(..)
+            .map(|asked| {
+                let error = TransferError::Lost(why.into());
+                Reaction::Failed(Failed { name: asked.want.name, error, begun: false })
+            })
+            .collect();
+        let ids: Vec<TransferId> = self.under_way.keys().copied().collect();
+        for id in ids {
+            if let Some(download) = self.under_way.get_mut(&id) {
+                download.promised =
+                    download.promised.or(download.offered.map(|digest| (download.size, digest)));
+            }
+            reactions.extend(self.keep_if_complete(id));
+            reactions.extend(self.abandon(id, TransferError::Lost(why.into())));
+        }
+        reactions
+    }
+
+    /// What the passing of time brings: words on the way of long downloads, and the end of waiting for a digest.
+    pub fn on_tick(&mut self, now: Instant) -> Vec<Reaction> {
+        let (mut reactions, mut late) = (Vec::new(), Vec::new());
+        for (&id, download) in &mut self.under_way {
+            reactions.extend(download.milestone(now).map(Reaction::Tell));
+            if let Stage::Arrived(_, at) = download.stage
+                && now.saturating_duration_since(at) > DIGEST_WAIT_MAX
+            {
+                late.push(id);
+            }
+        }
+        for id in late {
+            reactions
+                .extend(self.end(id, Err(TransferError::Lost("the server never told the digest".into()))));
+        }
+        reactions
+    }
+
+    /// Every download, in the order of their numbers.
+    pub fn views(&self) -> Vec<View> {
+        let asked = self.asked.iter().map(|asked| View {
+            number: asked.number,
+            name: asked.want.name.clone(),
+            moved_bytes: 0,
+            size: 0,
+            stage: "asked for",
+        });
+        let mut views: Vec<View> = self.under_way.values().map(Download::view).chain(asked).collect();
+        views.sort_by_key(|view| view.number);
+        views
+    }
+
+    /// Ends everything, and waits a moment until the unfinished files are removed.
+    pub fn close(&mut self) {
+        self.asked.clear();
+        for download in self.under_way.values() {
+            download.moving.cancelled.store(true, Ordering::Relaxed);
+        }
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown();
+        }
+        let deadline = Instant::now() + CLOSE_MAX;
+        while !self.under_way.is_empty() {
+            match self.events.recv_deadline(deadline) {
+                Ok(TransferEvent::Arrived(id, ..) | TransferEvent::Kept(id, _)) => self.under_way.remove(&id),
+                Err(_) => return,
+            };
+        }
+    }
+}
+
+fn system(what: &str, source: io::Error) -> TransferError {
+    TransferError::File { what: what.into(), source }
+}
+
+#[cfg(test)]
+mod tests;

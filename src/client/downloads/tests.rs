@@ -1,0 +1,165 @@
+//! Downloads without a server and without threads: every answer and every end is told by hand.
+
+use super::*;
+use crate::transfer::sink::Target;
+use crate::wire::message::{FileEntry, Secret};
+use crate::wire::name::FileName;
+
+const ID: TransferId = TransferId(7);
+
+fn name() -> FileName {
+    FileName::parse("a.txt").expect("a name")
+}
+
+/// A client that has asked for the file; `fall_back` as when nobody insisted on UDP.
+fn asked(folder: &tempfile::TempDir, fall_back: bool) -> Downloads {
+    let server = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut downloads = Downloads::new(server, Duration::from_millis(1), None);
+    let target = Target::Folder(folder.path().into(), name());
+    let said = downloads.ask(Want { name: name(), target, transport: Transport::Udp, fall_back });
+    assert_eq!(lines(&said), ["GET_udp a.txt"]);
+    downloads
+}
+
+fn offer(size: u64) -> Offer {
+    let file = FileEntry { size, mtime: jiff::Timestamp::UNIX_EPOCH, name: name() };
+    Offer { id: ID, transport: Transport::Udp, port: 1, secret: Secret([0; 32]), file, digest: None }
+}
+
+/// As after an OFFER, with no worker that moves the octets.
+fn offered(folder: &tempfile::TempDir, fall_back: bool) -> Downloads {
+    let mut downloads = asked(folder, fall_back);
+    let asked = downloads.asked.pop_front().expect("asked");
+    downloads.under_way.insert(ID, Download::new(asked, &offer(5), Moving::default()));
+    downloads
+}
+
+/// What is said, and in `!` how downloads ended.
+fn lines(reactions: &[Reaction]) -> Vec<String> {
+    let line = |reaction: &Reaction| match reaction {
+        Reaction::Say(message) => message.emit().trim_end().to_owned(),
+        Reaction::Tell(report) => report.to_string(),
+        Reaction::Fetched(fetched) => format!("! fetched {} {}", fetched.name, fetched.bytes),
+        Reaction::Failed(failed) => format!("! {}", failed.error),
+    };
+    reactions.iter().map(line).collect()
+}
+
+fn failed(error: TransferError) -> TransferEvent {
+    TransferEvent::Arrived(ID, Err(error), Instant::now())
+}
+
+fn arrived(folder: &tempfile::TempDir) -> TransferEvent {
+    let mut sink = Sink::create(&Target::Folder(folder.path().into(), name()), 5).expect("a sink");
+    sink.write(0, b"hello").expect("written");
+    TransferEvent::Arrived(ID, Ok(sink), Instant::now())
+}
+
+#[test]
+fn tcp_is_tried_when_udp_gets_no_answer_unless_somebody_insists_on_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = offered(&folder, true);
+    assert_eq!(
+        lines(&downloads.on_transfer(failed(TransferError::NoAnswer))),
+        [
+            "DONE_7 incomplete",
+            "* a.txt: no answer over UDP: a firewall may block it; trying TCP",
+            "GET_tcp a.txt"
+        ]
+    );
+    assert!(!downloads.is_idle());
+
+    let mut insists = offered(&folder, false);
+    let told = insists.on_transfer(failed(TransferError::NoAnswer));
+    assert_eq!(lines(&told)[1], "! no answer over UDP: a firewall may block it");
+    let mut broken = offered(&folder, true);
+    let told = broken.on_transfer(failed(TransferError::Lost("silence".into())));
+    assert_eq!(lines(&told)[1], "! the connection broke off: silence");
+    assert!(insists.is_idle() && broken.is_idle());
+}
+
+#[test]
+fn a_file_is_kept_when_both_its_octets_and_its_digest_are_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let done =
+        |size, content: &[u8]| ServerMessage::Done(ID, Done::Sent { size, digest: blake3::hash(content) });
+    for octets_first in [true, false] {
+        let mut downloads = offered(&folder, true);
+        let events = downloads.events();
+        for octets in [octets_first, !octets_first] {
+            let reactions = if octets {
+                downloads.on_transfer(arrived(&folder))
+            } else {
+                downloads.on_server(done(5, b"hello")).expect("about a transfer")
+            };
+            assert!(reactions.is_empty(), "{reactions:?}");
+        }
+        let kept = events.recv().expect("the disk tells");
+        assert_eq!(lines(&downloads.on_transfer(kept)), ["DONE_7 ok", "! fetched a.txt 5"]);
+    }
+
+    let mut short = offered(&folder, true);
+    short.on_transfer(arrived(&folder));
+    let told = short.on_server(done(4, b"hell")).expect("about a transfer");
+    assert_eq!(lines(&told)[0], "DONE_7 incomplete");
+}
+
+#[test]
+fn what_was_not_asked_for_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = asked(&folder, true);
+    let mut other = offer(5);
+    other.file.name = FileName::parse("b.txt").expect("a name");
+    let told = downloads.on_server(ServerMessage::Offer(other)).expect("about a transfer");
+    assert_eq!(
+        lines(&told),
+        ["DONE_7 incomplete", "! the connection broke off: the server offered something else"]
+    );
+    let told = downloads.on_server(ServerMessage::Offer(offer(5))).expect("about a transfer");
+    assert_eq!(lines(&told), ["DONE_7 cancelled"]);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_download_can_be_cancelled_at_any_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut early = asked(&folder, true);
+    assert!(early.cancel(2).is_none(), "no such number");
+    assert!(early.cancel(1).is_some_and(|reactions| reactions.is_empty()));
+    let told = early.on_server(ServerMessage::Offer(offer(5))).expect("about a transfer");
+    assert_eq!(lines(&told), ["DONE_7 cancelled", "! cancelled"]);
+
+    let mut moving = offered(&folder, true);
+    assert!(moving.cancel(1).is_some_and(|reactions| reactions.is_empty()), "its worker has the last word");
+    assert_eq!(
+        lines(&moving.on_transfer(failed(TransferError::Cancelled))),
+        ["DONE_7 cancelled", "! cancelled"]
+    );
+
+    let mut waiting = offered(&folder, true);
+    waiting.on_transfer(arrived(&folder));
+    assert_eq!(lines(&waiting.cancel(1).expect("there")), ["DONE_7 cancelled", "! cancelled"]);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_digest_that_never_comes_is_not_waited_for_forever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = offered(&folder, true);
+    downloads.on_transfer(arrived(&folder));
+    assert!(downloads.on_tick(Instant::now()).is_empty());
+    let told = downloads.on_tick(Instant::now() + 2 * DIGEST_WAIT_MAX);
+    assert_eq!(lines(&told)[0], "DONE_7 incomplete");
+    assert!(downloads.is_idle());
+}
+
+#[test]
+fn long_downloads_say_how_far_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = offered(&folder, true);
+    let later = Instant::now() + Duration::from_secs(3);
+    downloads.under_way[&ID].moving.progress.set(4, 0);
+    assert!(downloads.on_tick(Instant::now()).is_empty(), "too early");
+    assert_eq!(lines(&downloads.on_tick(later)), ["* download 1: a.txt, 80 % (4 B of 5 B), on its way"]);
+    assert!(downloads.on_tick(later).is_empty(), "told already");
+}

@@ -1,0 +1,185 @@
+//! The client: a session with a server and its faces, the console for people and one-shot commands for scripts.
+//!
+//! The main thread owns all state and waits in one place, [`event::Events::next`]; threads for the two halves of the
+//! session, standard input, signals and transfers tell it what happened over bounded channels.
+
+pub mod address;
+pub mod console;
+pub mod download;
+pub mod downloads;
+pub mod error;
+pub mod event;
+pub mod listing;
+pub mod oneshot;
+pub mod report;
+pub mod session;
+pub mod show;
+pub mod signals;
+pub mod typed;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::address::Address;
+use self::downloads::Downloads;
+use self::error::ClientError;
+use self::event::Events;
+use self::session::{Answer, Session};
+use self::show::Screen;
+use self::signals::SignalSource;
+use crate::transfer::fault::FaultSpec;
+use crate::wire::message::Transport;
+use crate::wire::name::Nick;
+
+/// Where downloads go unless told otherwise.
+pub const DOWNLOADS_FOLDER: &str = "downloads";
+
+/// How often another guest name is tried. Ours: two of 65,536 rarely meet, eight never.
+const GUEST_NAMES_MAX: usize = 8;
+
+/// How long the server may take to say good-bye to somebody who is ending anyway.
+const FAREWELL_MAX: Duration = Duration::from_millis(300);
+
+/// What the client shall do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server.
+    pub address: Address,
+    /// The nick, where one is given beside the address.
+    pub nick: Option<String>,
+    /// What to do there.
+    pub action: Action,
+    /// One JSON object per event or result, and nothing else on standard output.
+    pub json: bool,
+    /// Tell less.
+    pub quiet: bool,
+    /// Never ask a person.
+    pub no_input: bool,
+    /// Faults to simulate at the own UDP socket.
+    pub simulate: Option<FaultSpec>,
+}
+
+/// What to do on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Talk, on a terminal or through a pipe.
+    Talk,
+    /// Say one thing.
+    Msg {
+        /// What.
+        text: String,
+        /// To whom, if not to the room.
+        to: Option<String>,
+    },
+    /// List who is here.
+    Who,
+    /// List what is on the shelf.
+    Files,
+    /// Fetch one file.
+    Get {
+        /// Its name on the shelf.
+        name: String,
+        /// Where it shall lie; `-` is standard output, absent is the downloads folder.
+        output: Option<PathBuf>,
+        /// How its octets shall travel, where it matters.
+        transport: Option<Transport>,
+    },
+    /// Print what happens.
+    Listen,
+}
+
+/// Runs the client to its end and gives the exit code; what failed has been told.
+pub fn run(options: &Options) -> u8 {
+    let talk = options.action == Action::Talk;
+    let mut screen = Screen {
+        json: options.json,
+        quiet: options.quiet,
+        interactive: talk && !options.json && io::stdin().is_terminal() && io::stdout().is_terminal(),
+        ..Screen::default()
+    };
+    let ended = try_run(options, &mut screen);
+    screen.finish();
+    let Err(error) = ended else { return 0 };
+    if !matches!(error, ClientError::OutputClosed)
+        && let Err(error) = screen.complain(&error.code(), &error.to_string())
+    {
+        log::debug!("the failure could not be told: {error}");
+    }
+    error.exit_code()
+}
+
+fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| ClientError::System { what, source }
+    };
+    let signals = SignalSource::start().map_err(failed("wait for signals"))?;
+    // What cannot be done is refused before anybody is bothered.
+    let errand = oneshot::Errand::prepare(&options.action, options.json)?;
+    let (session, guest) = log_in(options, screen)?;
+    let mut downloads = Downloads::new(session.server, session.rtt, options.simulate.clone());
+    let typed = match errand {
+        None => Some(typed::start().map_err(failed("read standard input"))?),
+        Some(_) => None,
+    };
+    let mut events = Events::new(session, downloads.events(), typed, signals.listen());
+    let ended = match errand {
+        None => console::talk(&mut events, &mut downloads, screen),
+        Some(errand) => oneshot::run(errand, guest, &mut events, &mut downloads, screen),
+    };
+    downloads.close();
+    if ended.is_err() {
+        events.leave(FAREWELL_MAX);
+    }
+    ended
+}
+
+/// Connects and says HELLO until a nick is accepted; tells also whether it is a guest's.
+fn log_in(options: &Options, screen: &mut Screen) -> Result<(Session, bool), ClientError> {
+    let one_shot = options.action != Action::Talk;
+    let may_ask = !options.no_input && io::stdin().is_terminal() && io::stderr().is_terminal();
+    let mut wish = options.nick.clone().or_else(|| options.address.nick.clone());
+    if wish.is_none() && !one_shot && may_ask {
+        wish = ask_nick(screen)?;
+    }
+    let mut guest_names = 0;
+    loop {
+        let guest = wish.is_none();
+        let text = wish.take().map_or_else(guest_name, Ok)?;
+        // A new connection each time: while a person thinks, the server closes one that has not said HELLO.
+        let refusal = match Nick::parse(&text) {
+            Ok(nick) => match session::connect(&options.address)?.hello(&nick, one_shot)? {
+                Answer::Welcome(session) => return Ok((session, guest)),
+                Answer::Refused(code, words) => format!("{nick} ({code}): {words}"),
+            },
+            Err(error) => format!("{text:?}: {error}"),
+        };
+        guest_names += 1;
+        if guest && guest_names < GUEST_NAMES_MAX {
+            continue;
+        }
+        if !may_ask {
+            return Err(ClientError::Nick(refusal));
+        }
+        screen.complain("nick", &refusal)?;
+        wish = ask_nick(screen)?;
+    }
+}
+
+/// The nick that a person chooses; `None` for one who only presses Enter.
+fn ask_nick(screen: &mut Screen) -> Result<Option<String>, ClientError> {
+    match screen.ask("your nickname: ")? {
+        Some(answer) => Ok(Some(answer).filter(|answer| !answer.is_empty())),
+        None => Err(ClientError::Nick("no nickname was given".into())),
+    }
+}
+
+fn guest_name() -> Result<String, ClientError> {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).map_err(|error| ClientError::System {
+        what: "get random numbers for a guest name".into(),
+        source: io::Error::other(error),
+    })?;
+    Ok(format!("guest-{:04x}", u16::from_be_bytes(bytes)))
+}

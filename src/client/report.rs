@@ -1,0 +1,334 @@
+//! What the client tells: one [`Report`] per event or result, as a line for people or as JSON for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::wire::message::{FileEntry, ServerMessage};
+use crate::wire::text::{is_printable, sanitise};
+
+/// One event or result. As JSON it is an object whose `type` is the variant's name in kebab case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Report {
+    /// We are in the room.
+    Welcome {
+        /// What we are called.
+        nick: String,
+        /// The server's address.
+        server: String,
+    },
+    /// Somebody said something to the room.
+    Message {
+        /// Who.
+        from: String,
+        /// What.
+        text: String,
+    },
+    /// Somebody whispered to us.
+    Whisper {
+        /// Who.
+        from: String,
+        /// What.
+        text: String,
+    },
+    /// We said something: to one person, or to the room.
+    Sent {
+        /// To whom; the room where absent.
+        to: Option<String>,
+        /// What.
+        text: String,
+    },
+    /// Somebody came.
+    Join {
+        /// Who.
+        nick: String,
+    },
+    /// Somebody left.
+    Leave {
+        /// Who.
+        nick: String,
+    },
+    /// Somebody, perhaps we, changed the nick.
+    Nick {
+        /// The nick before.
+        old: String,
+        /// The nick now.
+        new: String,
+    },
+    /// The server speaks.
+    System {
+        /// What.
+        text: String,
+    },
+    /// Who is here.
+    Users {
+        /// Everyone.
+        nicks: Vec<String>,
+    },
+    /// What is on the shelf.
+    Files {
+        /// In order of name.
+        files: Vec<FileLine>,
+    },
+    /// A file begins to come.
+    Started {
+        /// The download's number in this client.
+        number: u32,
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// `udp` or `tcp`.
+        transport: String,
+    },
+    /// A download on its way.
+    Progress {
+        /// The download's number in this client.
+        number: u32,
+        /// The file.
+        name: String,
+        /// What has arrived.
+        bytes: u64,
+        /// What there is.
+        size: u64,
+        /// What is happening with it.
+        stage: &'static str,
+    },
+    /// A file has been fetched, verified, and lies under its name.
+    Transfer(Fetched),
+    /// The client itself has something to say.
+    Notice {
+        /// What.
+        text: String,
+    },
+    /// The server says good-bye.
+    Bye {
+        /// Why, where it was not asked to.
+        reason: String,
+    },
+    /// Something failed; people read it on stderr.
+    Error {
+        /// One word for programs.
+        code: String,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+/// A file of the shelf.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileLine {
+    /// Its name.
+    pub name: String,
+    /// Its size in octets.
+    pub size: u64,
+    /// When it last changed, in UTC.
+    pub mtime: String,
+}
+
+impl From<&FileEntry> for FileLine {
+    fn from(entry: &FileEntry) -> Self {
+        Self { name: entry.name.to_string(), size: entry.size, mtime: entry.mtime.to_string() }
+    }
+}
+
+/// A download that came to its good end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fetched {
+    /// The file's name on the shelf.
+    pub name: String,
+    /// Its octets.
+    pub bytes: u64,
+    /// From the request to the last octet written, before its verification.
+    pub seconds: f64,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// Packets that carried octets for a second time.
+    pub resent: u64,
+    /// Its BLAKE3 digest, which has been verified.
+    pub digest: String,
+    /// Where it lies; `-` for standard output.
+    pub path: String,
+}
+
+impl Report {
+    /// What the server said, where it is an event that anybody may be told as it is.
+    pub fn of(message: ServerMessage) -> Option<Report> {
+        Some(match message {
+            ServerMessage::Msg(from, text) => Self::Message { from: from.to_string(), text },
+            ServerMessage::Pm(from, text) => Self::Whisper { from: from.to_string(), text },
+            ServerMessage::Join(nick) => Self::Join { nick: nick.to_string() },
+            ServerMessage::Leave(nick) => Self::Leave { nick: nick.to_string() },
+            ServerMessage::Nick(old, new) => Self::Nick { old: old.to_string(), new: new.to_string() },
+            ServerMessage::Sys(text) => Self::System { text },
+            _ => return None,
+        })
+    }
+
+    /// The JSON object, without a line end. Nothing in it can move a terminal's cursor: what is not printable is escaped.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string(self).expect("strings, numbers and lists can be written as JSON");
+        let mut out = String::with_capacity(json.len());
+        for c in json.chars() {
+            // Outside of strings JSON is ASCII, so every such character stands within one.
+            if is_printable(c) {
+                out.push(c);
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The lines for people, without the last line end. Texts of other people are sanitised, so that each stays on its own
+/// line and nobody can speak as another.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Welcome { nick, server } => write!(f, "* you are {nick} at {server}"),
+            Self::Message { from, text } => write!(f, "<{from}> {}", sanitise(text)),
+            Self::Whisper { from, text } => write!(f, "[{from} whispers] {}", sanitise(text)),
+            Self::Sent { to: Some(to), text } => write!(f, "[to {to}] {}", sanitise(text)),
+            Self::Sent { to: None, text } => write!(f, "[said] {}", sanitise(text)),
+            Self::Join { nick } => write!(f, "* {nick} joined"),
+            Self::Leave { nick } => write!(f, "* {nick} left"),
+            Self::Nick { old, new } => write!(f, "* {old} is now {new}"),
+            Self::System { text } => write!(f, "* server: {}", sanitise(text)),
+            Self::Users { nicks } if nicks.is_empty() => f.write_str("* nobody is here"),
+            Self::Users { nicks } => write!(f, "* {} here: {}", nicks.len(), nicks.join(", ")),
+            Self::Files { files } if files.is_empty() => f.write_str("* the shelf is empty"),
+            Self::Files { files } => write_files(f, files),
+            Self::Started { number, name, bytes, transport } => {
+                write!(f, "* download {number}: {name}, {} over {transport}", size_text(*bytes))
+            }
+            Self::Progress { number, name, bytes, size, stage } => {
+                let (moved, whole) = (size_text(*bytes), size_text(*size));
+                write!(
+                    f,
+                    "* download {number}: {name}, {} % ({moved} of {whole}), {stage}",
+                    percent(*bytes, *size)
+                )
+            }
+            Self::Transfer(fetched) => fetched.fmt(f),
+            Self::Notice { text } => write!(f, "* {}", sanitise(text)),
+            Self::Bye { reason } if reason.is_empty() => f.write_str("* good-bye"),
+            Self::Bye { reason } => write!(f, "* the server says good-bye: {}", sanitise(reason)),
+            Self::Error { message, .. } => write!(f, "! {}", sanitise(message)),
+        }
+    }
+}
+
+fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileLine]) -> fmt::Result {
+    for (i, FileLine { name, size, mtime }) in files.iter().enumerate() {
+        let line_end = if i + 1 == files.len() { "" } else { "\n" };
+        // `2026-11-20T10:00:00Z`: minutes will do for people.
+        let day = mtime.get(..10).unwrap_or(mtime);
+        let time = mtime.get(11..16).unwrap_or_default();
+        write!(f, "{:>3}  {:>8}  {day} {time}  {name}{line_end}", i + 1, size_text(*size))?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, bytes, seconds, transport, resent, path, .. } = self;
+        let size = size_text(*bytes);
+        let took =
+            if *seconds < 0.1 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") };
+        write!(f, "fetched {name}: {size} in {took} ({}, {transport}", rate_text(*bytes, *seconds))?;
+        if *resent > 0 {
+            write!(f, ", {resent} packet{} resent", if *resent == 1 { "" } else { "s" })?;
+        }
+        write!(f, "), BLAKE3 ok, {}", sanitise(path))
+    }
+}
+
+/// How much of `size` is there, from 0 to 100; 100 only when all is.
+pub fn percent(bytes: u64, size: u64) -> u64 {
+    if size == 0 { 100 } else { u64::try_from(u128::from(bytes) * 100 / u128::from(size)).unwrap_or(100) }
+}
+
+/// `812 B`, `70.6 kB`, `67.7 MB`: three digits or so, in powers of 1,000.
+pub fn size_text(bytes: u64) -> String {
+    let mut unit_bytes = 1_000;
+    for unit in ["kB", "MB", "GB", "TB"] {
+        // Rounded; the next unit where this one would need a fourth digit.
+        let tenths = (u128::from(bytes) * 10 + unit_bytes / 2) / unit_bytes;
+        if tenths < 10 {
+            return format!("{bytes} B");
+        } else if tenths < 1_000 {
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        } else if tenths < 9_995 {
+            return format!("{} {unit}", (tenths + 5) / 10);
+        }
+        unit_bytes *= 1_000;
+    }
+    format!("{} PB", u128::from(bytes) / unit_bytes)
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a rate for people: a float cast saturates, and three digits are shown"
+)]
+fn rate_text(bytes: u64, seconds: f64) -> String {
+    format!("{}/s", size_text((bytes as f64 / seconds.max(1e-6)) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (812, "812 B"),
+            (1_000, "1.0 kB"),
+            (70_558, "70.6 kB"),
+            (999_999, "1.0 MB"),
+            (67_739_648, "67.7 MB"),
+            (221_000_000, "221 MB"),
+            (u64::MAX, "18446 PB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+        assert_eq!((percent(0, 0), percent(999, 1_000), percent(u64::MAX, u64::MAX)), (100, 99, 100));
+    }
+
+    #[test]
+    fn a_fetched_file_is_one_line_and_one_object() {
+        let fetched = Fetched {
+            name: "big.mp4".into(),
+            bytes: 67_739_648,
+            seconds: 0.307,
+            transport: "udp".into(),
+            resent: 12,
+            digest: "ab".into(),
+            path: "downloads/big.mp4".into(),
+        };
+        assert_eq!(
+            fetched.to_string(),
+            "fetched big.mp4: 67.7 MB in 0.3 s (221 MB/s, udp, 12 packets resent), BLAKE3 ok, downloads/big.mp4"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&Report::Transfer(fetched).to_json()).expect("JSON");
+        assert_eq!((json["type"].as_str(), json["resent"].as_u64()), (Some("transfer"), Some(12)));
+    }
+
+    #[test]
+    fn nothing_a_stranger_says_moves_the_cursor() {
+        let hostile = "a\nb\u{1b}[2J\u{9b}\u{202e}\u{7f}\u{e0001}";
+        let report = Report::Message { from: "eve".into(), text: hostile.into() };
+        assert!(report.to_string().chars().all(is_printable), "{report}");
+        let json = report.to_json();
+        assert!(json.chars().all(is_printable), "{json}");
+        let back: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(back["text"], hostile);
+    }
+}

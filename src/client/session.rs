@@ -1,0 +1,274 @@
+//! The control session: one TCP connection to the server, from the connect to the last line.
+//!
+//! A reader thread turns lines into messages and a writer thread writes whole lines, each over a bounded channel: a
+//! server that reads slowly (its way of limiting rates) never keeps us from hearing it.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::address::Address;
+use super::error::ClientError;
+use crate::wire::line::LineBuffer;
+use crate::wire::message::{ClientMessage, ServerMessage};
+use crate::wire::name::Nick;
+use crate::wire::{ErrorCode, WireError};
+
+/// How long each address of the host may take to answer.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the server may take to answer HELLO. Ours: as long as it waits for a HELLO.
+const WELCOME_MAX: Duration = Duration::from_secs(10);
+
+/// A peer that vanished without a word is noticed after about this. Ours: below the server's idle limit of 150 s.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Messages heard and not yet looked at. Ours: as many as the server keeps for one client.
+const INCOMING_MAX: usize = 1_024;
+
+/// Lines handed to the writer thread and not yet written. Ours: few, so that what is typed waits where it can be seen.
+const OUTGOING_MAX: usize = 16;
+
+/// A connection that has not said HELLO with success yet.
+#[derive(Debug)]
+pub struct Lobby {
+    address: Address,
+    stream: TcpStream,
+    server: SocketAddr,
+    buffer: LineBuffer,
+}
+
+/// What the server says to a HELLO.
+#[derive(Debug)]
+pub enum Answer {
+    /// We are in.
+    Welcome(Session),
+    /// Not under this nick.
+    Refused(ErrorCode, String),
+}
+
+/// What the reader thread tells.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A line that means something.
+    Message(ServerMessage),
+    /// The end of the session, and why. Nothing follows.
+    Closed(String),
+}
+
+/// A session after WELCOME.
+#[derive(Debug)]
+pub struct Session {
+    /// What we are called.
+    pub nick: Nick,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The round trip of HELLO and WELCOME.
+    pub rtt: Duration,
+    /// What the server says.
+    pub incoming: Receiver<Incoming>,
+    stream: TcpStream,
+    outgoing: Sender<String>,
+    /// Lines that the writer thread cannot take yet.
+    pending: VecDeque<String>,
+}
+
+/// Connects to the first address of the host that answers.
+pub fn connect(address: &Address) -> Result<Lobby, ClientError> {
+    let failed = |why: String| ClientError::Connect { address: address.to_string(), why };
+    let resolved = (address.host.as_str(), address.port).to_socket_addrs();
+    let addresses = resolved.map_err(|error| failed(format!("the host is unknown ({error})")))?;
+    let mut why = "the host has no address".to_owned();
+    for server in addresses {
+        match TcpStream::connect_timeout(&server, CONNECT_MAX) {
+            Ok(stream) => {
+                prepare(&stream).map_err(|error| failed(error.to_string()))?;
+                return Ok(Lobby { address: address.clone(), stream, server, buffer: LineBuffer::default() });
+            }
+            Err(error) => why = explain(&error),
+        }
+    }
+    Err(failed(why))
+}
+
+/// The kernel gives up a vanished peer in time, and a short line does not wait for company.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(SILENCE_MAX / 2).with_interval(SILENCE_MAX / 6);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
+    stream.set_nodelay(true)
+}
+
+fn explain(error: &io::Error) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("no answer within {} s", CONNECT_MAX.as_secs())
+        }
+        _ => error.to_string(),
+    };
+    format!("{what}. Is the server running? Start it with: cargo run --bin server")
+}
+
+impl Lobby {
+    /// Says HELLO and waits for the answer.
+    pub fn hello(mut self, nick: &Nick, quiet: bool) -> Result<Answer, ClientError> {
+        let failed = |why: String| ClientError::Connect { address: self.address.to_string(), why };
+        let said_at = Instant::now();
+        let hello = ClientMessage::Hello { nick: nick.clone(), quiet }.emit();
+        (&self.stream).write_all(hello.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        loop {
+            let left = (said_at + WELCOME_MAX).saturating_duration_since(Instant::now());
+            match next_message(&mut self.buffer, &self.stream, left).map_err(&failed)? {
+                ServerMessage::Welcome(nick) => {
+                    let rtt = said_at.elapsed();
+                    let opened = Session::open(self.stream, self.buffer, nick, self.server, rtt);
+                    return opened.map(Answer::Welcome).map_err(|error| failed(error.to_string()));
+                }
+                ServerMessage::Err {
+                    code: code @ (ErrorCode::NickTaken | ErrorCode::BadNick),
+                    words,
+                    ..
+                } => {
+                    return Ok(Answer::Refused(code, words));
+                }
+                ServerMessage::Err { code, words, .. } => {
+                    return Err(failed(ClientError::Refused { code, words }.to_string()));
+                }
+                ServerMessage::Bye(reason) => return Err(failed(ClientError::Closed(reason).to_string())),
+                // Whatever else a server may say before its WELCOME is not for us yet.
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The next line, as a message; for the login, where nothing else is to be done meanwhile.
+fn next_message(
+    buffer: &mut LineBuffer,
+    mut stream: &TcpStream,
+    patience: Duration,
+) -> Result<ServerMessage, String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(line) = buffer.next_line() {
+            let message = line.and_then(ServerMessage::parse);
+            return message.map_err(|_| "what answers there is not a Packetboat server".into());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("no welcome within {} s", WELCOME_MAX.as_secs()));
+        }
+        stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
+        match buffer.read_from(&mut stream) {
+            Ok(0) => return Err("the server closed the connection at once".into()),
+            Ok(_) => {}
+            Err(error) if is_transient(&error) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+impl Session {
+    fn open(
+        stream: TcpStream,
+        buffer: LineBuffer,
+        nick: Nick,
+        server: SocketAddr,
+        rtt: Duration,
+    ) -> io::Result<Session> {
+        stream.set_read_timeout(None)?;
+        let (tell, incoming) = crossbeam_channel::bounded(INCOMING_MAX);
+        let (outgoing, lines) = crossbeam_channel::bounded(OUTGOING_MAX);
+        let (read_half, write_half) = (stream.try_clone()?, stream.try_clone()?);
+        thread::Builder::new().name("reader".into()).spawn(move || read_lines(read_half, buffer, &tell))?;
+        thread::Builder::new().name("writer".into()).spawn(move || write_lines(write_half, &lines))?;
+        Ok(Session { nick, server, rtt, incoming, stream, outgoing, pending: VecDeque::new() })
+    }
+
+    /// Says this as soon as the server takes it; never blocks.
+    pub fn say(&mut self, message: &ClientMessage) {
+        self.pending.push_back(message.emit());
+        self.push_out();
+    }
+
+    /// Answers a PING before anything else that waits.
+    pub fn pong(&mut self, text: String) {
+        // A server that asks without taking the answers gets no more of them.
+        if self.pending.len() < INCOMING_MAX {
+            self.pending.push_front(ClientMessage::Pong(text).emit());
+        }
+        self.push_out();
+    }
+
+    /// Hands on what the writer thread can take.
+    pub fn push_out(&mut self) {
+        while let Some(line) = self.pending.pop_front() {
+            match self.outgoing.try_send(line) {
+                Ok(()) => {}
+                Err(TrySendError::Full(line)) => return self.pending.push_front(line),
+                // The reader tells why the session has ended.
+                Err(TrySendError::Disconnected(_)) => self.pending.clear(),
+            }
+        }
+    }
+
+    /// Where lines wait for; `None` when none waits and more may be typed.
+    pub fn waits_for(&self) -> Option<&Sender<String>> {
+        (!self.pending.is_empty()).then_some(&self.outgoing)
+    }
+}
+
+impl Drop for Session {
+    /// Wakes both threads, whatever they are blocked in; they end by themselves.
+    fn drop(&mut self) {
+        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
+            log::debug!("session: already closed: {error}");
+        }
+    }
+}
+
+fn read_lines(mut stream: TcpStream, mut buffer: LineBuffer, tell: &Sender<Incoming>) {
+    loop {
+        while let Some(line) = buffer.next_line() {
+            match line.and_then(ServerMessage::parse) {
+                Ok(message) => {
+                    if tell.send(Incoming::Message(message)).is_err() {
+                        return;
+                    }
+                }
+                // A newer server may say more than we know.
+                Err(WireError::UnknownProtocol) => log::debug!("session: a line of an unknown protocol"),
+                Err(error) => log::warn!("session: the server sent a bad line: {error}"),
+            }
+        }
+        let why = match buffer.read_from(&mut stream) {
+            Ok(0) => "the server went away without a word".to_owned(),
+            Ok(_) => continue,
+            Err(error) if is_transient(&error) => continue,
+            Err(error) => error.to_string(),
+        };
+        // Nobody listens any more when we ended it ourselves.
+        let _ = tell.send(Incoming::Closed(why));
+        return;
+    }
+}
+
+fn write_lines(mut stream: TcpStream, lines: &Receiver<String>) {
+    for line in lines {
+        if let Err(error) = stream.write_all(line.as_bytes()) {
+            log::debug!("session: a line could not be written: {error}");
+            return;
+        }
+    }
+}

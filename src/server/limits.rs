@@ -1,0 +1,120 @@
+//! Every limit of the server, with its default, and the token bucket behind the chat rate.
+
+use std::time::{Duration, Instant};
+
+/// How much the server grants to one peer, one address, and all together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Members in the room; one more gets `ERR_busy`.
+    pub clients_max: usize,
+    /// Connections that have not said HELLO yet; one more evicts the oldest of them.
+    pub unregistered_max: usize,
+    /// Control connections from one address. Loopback is exempt: there everybody has the same one.
+    pub per_ip_max: usize,
+    /// How long a connection may take to say HELLO.
+    pub login_timeout: Duration,
+    /// Bad lines (too long, bad text) of one member; this many close the connection.
+    pub strikes_max: u32,
+    /// How fast one member may ask; `None` for trusted networks and benches.
+    pub rate: Option<Rate>,
+    /// Finished lines waiting for one client; above it the client is too slow.
+    pub outbox_lines_max: usize,
+    /// Their octets; above it the client is too slow.
+    pub outbox_bytes_max: usize,
+    /// How long a client with waiting lines may take none of them.
+    pub blocked_max: Duration,
+    /// After this silence a member is asked whether it is there.
+    pub ping_after: Duration,
+    /// After this silence the connection is closed.
+    pub silence_max: Duration,
+    /// Transfers of one member at a time, open offers included.
+    pub transfers_per_client: usize,
+    /// Offers of one member that nobody has taken up yet.
+    pub offers_per_client: usize,
+    /// Transfers of all members at a time.
+    pub transfers_max: usize,
+    /// How long an offer stays open.
+    pub offer_lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients_max: 4096,
+            unregistered_max: 64,
+            per_ip_max: 16,
+            login_timeout: Duration::from_secs(10),
+            strikes_max: 5,
+            rate: Some(Rate::default()),
+            outbox_lines_max: 1024,
+            outbox_bytes_max: 256 * 1024,
+            blocked_max: Duration::from_secs(10),
+            ping_after: Duration::from_secs(90),
+            silence_max: Duration::from_secs(150),
+            transfers_per_client: 8,
+            offers_per_client: 4,
+            transfers_max: 1024,
+            offer_lifetime: Duration::from_secs(75),
+        }
+    }
+}
+
+/// How fast one member may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Lines taken at once from someone who was silent.
+    pub burst: u32,
+    /// From then on, one line in each of these.
+    pub interval: Duration,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { burst: 20, interval: Duration::from_millis(200) }
+    }
+}
+
+/// A token bucket, kept as the moment when it will be full again.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    rate: Rate,
+    full_at: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn new(rate: Rate, now: Instant) -> Bucket {
+        Bucket { rate, full_at: now }
+    }
+
+    /// Takes the token of one line, and tells how long to wait before that line is acted upon.
+    pub(super) fn take(&mut self, now: Instant) -> Duration {
+        self.full_at = self.full_at.max(now) + self.rate.interval;
+        self.full_at.saturating_duration_since(now + self.rate.interval * self.rate.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_free_then_lines_are_spaced() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate::default(), start);
+        let mut now = start;
+        for line in 1..=20 {
+            assert_eq!(bucket.take(now), Duration::ZERO, "line {line}");
+        }
+        for line in 21..=30 {
+            let wait = bucket.take(now);
+            assert_eq!(wait, Duration::from_millis(200), "line {line}");
+            now += wait;
+        }
+        now += Duration::from_secs(4);
+        for line in 1..=20 {
+            assert_eq!(bucket.take(now), Duration::ZERO, "line {line} after four seconds of silence");
+        }
+        assert!(bucket.take(now) > Duration::ZERO);
+    }
+}

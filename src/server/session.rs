@@ -1,0 +1,359 @@
+//! One client's conversation, from its first byte to its last, on a thread of its own that blocks in `read`.
+
+use std::io::{self, Read as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::downloads;
+use super::hub::{NotAdmitted, Seat};
+use super::limits::Bucket;
+use crate::wire::line::{LineBuffer, PROTOCOL_LEN_MAX};
+use crate::wire::message::{ClientMessage, Done, ServerMessage};
+use crate::wire::name::Nick;
+use crate::wire::{ErrorCode, WireError};
+
+/// How long a client that was told good-bye may take to close its side. Closing with its bytes unread would reset the
+/// connection and could take the last lines with it.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// Why a conversation ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client has closed")]
+    Eof,
+    #[error("the connection is lost: {0}")]
+    Lost(#[from] io::Error),
+    #[error("the client said QUIT")]
+    Quit,
+    #[error("refused before login")]
+    Refused,
+    #[error("too many bad lines")]
+    Strikes,
+    #[error("silent for too long")]
+    Timeout,
+    #[error("the server closes")]
+    Closing,
+    #[error("it was a transfer's connection")]
+    Data,
+}
+
+/// A line that says nothing we know, with what its ERR says.
+#[derive(Debug)]
+struct BadLine {
+    error: WireError,
+    request: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// It has until then to say HELLO.
+    Unregistered { until: Instant, is_first_line: bool },
+    /// It is in the room.
+    Member { heard_at: Instant, is_pinged: bool },
+}
+
+struct Session {
+    seat: Arc<Seat>,
+    buffer: LineBuffer,
+    stage: Stage,
+    strikes: u32,
+    bucket: Option<Bucket>,
+    /// The socket's current read timeout; setting it costs a system call.
+    timeout: Duration,
+}
+
+/// Talks to one client until either side has had enough. Everything the client holds is free when this returns.
+pub(super) fn run(seat: Arc<Seat>) {
+    let now = Instant::now();
+    let limits = &seat.hub.limits;
+    let mut session = Session {
+        seat: Arc::clone(&seat),
+        buffer: LineBuffer::default(),
+        stage: Stage::Unregistered { until: now + limits.login_timeout, is_first_line: true },
+        strikes: 0,
+        bucket: limits.rate.map(|rate| Bucket::new(rate, now)),
+        timeout: Duration::ZERO,
+    };
+    let end = session.converse();
+    debug!("connection {}: {end}", seat.id.0);
+    seat.hub.leave(seat.id);
+    if matches!(end, End::Quit | End::Refused | End::Strikes | End::Timeout) {
+        linger(&seat.stream);
+    }
+}
+
+/// Reads what the client still sends, until it closes too.
+fn linger(mut stream: &TcpStream) {
+    let until = Instant::now() + LINGER_MAX;
+    let mut ignored = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match stream.read(&mut ignored) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+impl Session {
+    fn converse(&mut self) -> End {
+        loop {
+            while let Some(line) = self.buffer.next_line() {
+                let request = parse(line);
+                if let Err(end) = self.handle_line(request) {
+                    return end;
+                }
+            }
+            if let Err(end) = self.read() {
+                return end;
+            }
+        }
+    }
+
+    /// Blocks until there are new bytes.
+    fn read(&mut self) -> Result<(), End> {
+        loop {
+            let now = Instant::now();
+            self.on_silence(now)?;
+            self.set_timeout(now)?;
+            match self.buffer.read_from(&mut &*self.seat.stream) {
+                Ok(0) => return Err(End::Eof),
+                Ok(_) => {
+                    if let Stage::Member { .. } = self.stage {
+                        self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
+                    }
+                    return Ok(());
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                    _ => return Err(End::Lost(error)),
+                },
+            }
+        }
+    }
+
+    /// Asks, or gives up, when the client has been silent for long enough.
+    fn on_silence(&mut self, now: Instant) -> Result<(), End> {
+        let limits = &self.seat.hub.limits;
+        match self.stage {
+            Stage::Unregistered { until, .. } if until <= now => {
+                let words = format!("no HELLO within {} s", limits.login_timeout.as_secs());
+                self.refuse(ErrorCode::Timeout, "HELLO", words);
+                Err(End::Timeout)
+            }
+            Stage::Member { heard_at, .. } if heard_at + limits.silence_max <= now => {
+                let words = format!("nothing was heard for {} s", limits.silence_max.as_secs());
+                self.refuse(ErrorCode::Timeout, "-", words);
+                self.seat.tell([ServerMessage::Bye("timeout".into())]);
+                Err(End::Timeout)
+            }
+            Stage::Member { heard_at, is_pinged: false } if heard_at + limits.ping_after <= now => {
+                self.seat.tell([ServerMessage::Ping(String::new())]);
+                self.stage = Stage::Member { heard_at, is_pinged: true };
+                Ok(())
+            }
+            Stage::Unregistered { .. } | Stage::Member { .. } => Ok(()),
+        }
+    }
+
+    fn set_timeout(&mut self, now: Instant) -> io::Result<()> {
+        let limits = &self.seat.hub.limits;
+        let timeout = match self.stage {
+            Stage::Unregistered { until, .. } => until.saturating_duration_since(now),
+            // Always the same while the client talks: no system call then. It is late by what the last line took.
+            Stage::Member { is_pinged: false, .. } => limits.ping_after,
+            Stage::Member { heard_at, .. } => (heard_at + limits.silence_max).saturating_duration_since(now),
+        };
+        let timeout = timeout.max(Duration::from_millis(1));
+        if timeout != self.timeout {
+            self.seat.stream.set_read_timeout(Some(timeout))?;
+            self.timeout = timeout;
+        }
+        Ok(())
+    }
+
+    fn handle_line(&mut self, request: Result<ClientMessage, BadLine>) -> Result<(), End> {
+        if !is_free(&request) {
+            self.pace()?;
+        }
+        self.seat.hub.writer.wait_for_calm(&self.seat.gauge);
+        if self.seat.hub.is_closing() {
+            return Err(End::Closing);
+        }
+        match self.stage {
+            Stage::Unregistered { is_first_line, .. } => self.handle_login(request, is_first_line),
+            Stage::Member { .. } => match request {
+                Ok(message) => self.handle_request(message),
+                Err(bad) => self.strike(bad),
+            },
+        }
+    }
+
+    /// The chat rate is kept by not reading: the client's own socket fills, and nobody else notices.
+    fn pace(&mut self) -> Result<(), End> {
+        let Some(bucket) = &mut self.bucket else { return Ok(()) };
+        let wait = bucket.take(Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
+        // Nothing is asked for, so only the end of both directions (a reset, or our own shutdown) ends the pause early.
+        let mut fds = [PollFd::new(&*self.seat.stream, PollFlags::empty())];
+        let wait = Timespec::try_from(wait).ok();
+        match poll(&mut fds, wait.as_ref()) {
+            Ok(1..) => Err(End::Lost(io::ErrorKind::ConnectionReset.into())),
+            Ok(0) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Before login one wrong word is the last: it may be a browser that somebody has sent here.
+    fn handle_login(&mut self, request: Result<ClientMessage, BadLine>, is_first: bool) -> Result<(), End> {
+        match request {
+            Ok(ClientMessage::Hello { nick, quiet }) => self.hello(&nick, quiet),
+            Ok(ClientMessage::Data(token)) if is_first => {
+                // What follows at once is not ours to judge: a download's connection carries nothing this way.
+                downloads::serve(&self.seat, &token);
+                Err(End::Data)
+            }
+            Ok(ClientMessage::Quit) => self.quit(),
+            Ok(message) => {
+                self.refuse(
+                    ErrorCode::Login,
+                    protocol_of(message.emit().as_bytes()),
+                    "say HELLO_<nick> first",
+                );
+                Err(End::Refused)
+            }
+            Err(bad) => {
+                self.refuse(bad.error.code(), &bad.request, bad.error.to_string());
+                Err(End::Refused)
+            }
+        }
+    }
+
+    fn hello(&mut self, nick: &Nick, quiet: bool) -> Result<(), End> {
+        match self.seat.hub.join(&self.seat, nick, quiet) {
+            Ok(()) => {
+                self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
+                Ok(())
+            }
+            Err(error @ NotAdmitted::Nick(_)) => {
+                self.refuse(ErrorCode::NickTaken, "HELLO", error.to_string());
+                let until = Instant::now() + self.seat.hub.limits.login_timeout;
+                self.stage = Stage::Unregistered { until, is_first_line: false };
+                Ok(())
+            }
+            Err(error) => {
+                self.refuse(ErrorCode::Busy, "HELLO", error.to_string());
+                Err(End::Refused)
+            }
+        }
+    }
+
+    fn handle_request(&mut self, message: ClientMessage) -> Result<(), End> {
+        let Seat { hub, id, .. } = &*self.seat;
+        let id = *id;
+        match message {
+            ClientMessage::All(text) => hub.in_room(|room| room.say(id, text)),
+            ClientMessage::Pm(to, text) => hub.in_room(|room| room.whisper(id, &to, text)),
+            ClientMessage::Nick(nick) => hub.in_room(|room| room.rename(id, nick)),
+            ClientMessage::Who => hub.in_room(|room| room.who(id)),
+            ClientMessage::Files(after) => match downloads::list(hub, after.as_ref()) {
+                Ok(lines) => self.seat.tell(lines),
+                Err(error) => self.refuse(ErrorCode::File, "FILES", error.to_string()),
+            },
+            ClientMessage::Get(transport, name) => {
+                if let Err(error) = downloads::offer(&self.seat, transport, &name) {
+                    self.refuse(error.code(), "GET", error.to_string());
+                }
+            }
+            ClientMessage::Done(_, Done::Sent { .. }) => {
+                self.refuse(ErrorCode::BadRequest, "DONE", "you do not send this file");
+            }
+            ClientMessage::Done(transfer, Done::Kept) => hub.on_client_done(id, transfer, None),
+            ClientMessage::Done(transfer, Done::Failed(code)) => hub.on_client_done(id, transfer, Some(code)),
+            ClientMessage::Ping(text) => self.seat.tell([ServerMessage::Pong(text)]),
+            ClientMessage::Pong(_) => {}
+            ClientMessage::Hello { .. } => self.refuse(ErrorCode::Login, "HELLO", "you are in already"),
+            ClientMessage::Data(_) => {
+                self.refuse(ErrorCode::BadRequest, "DATA", "a file has a connection of its own");
+            }
+            ClientMessage::Quit => return self.quit(),
+        }
+        Ok(())
+    }
+
+    fn quit(&self) -> Result<(), End> {
+        self.seat.tell([ServerMessage::Bye(String::new())]);
+        Err(End::Quit)
+    }
+
+    /// Answers a bad line. Those that no correct client sends count, and there is a last one.
+    fn strike(&mut self, bad: BadLine) -> Result<(), End> {
+        let code = bad.error.code();
+        self.refuse(code, &bad.request, bad.error.to_string());
+        if !matches!(code, ErrorCode::TooLong | ErrorCode::BadText) {
+            return Ok(());
+        }
+        self.strikes += 1;
+        if self.strikes < self.seat.hub.limits.strikes_max {
+            return Ok(());
+        }
+        self.refuse(ErrorCode::Strikes, &bad.request, "too many bad lines");
+        self.seat.tell([ServerMessage::Bye("too many bad lines".into())]);
+        Err(End::Strikes)
+    }
+
+    fn refuse(&self, code: ErrorCode, request: &str, words: impl Into<String>) {
+        let (request, words) = (request.to_owned(), words.into());
+        self.seat.tell([ServerMessage::Err { code, request, words }]);
+    }
+}
+
+fn parse(line: Result<&[u8], WireError>) -> Result<ClientMessage, BadLine> {
+    let line = line.map_err(|error| BadLine { error, request: "-".into() })?;
+    ClientMessage::parse(line).map_err(|error| BadLine { error, request: protocol_of(line).to_owned() })
+}
+
+/// The protocol name of a line as it was written, or `-` where there is none.
+fn protocol_of(line: &[u8]) -> &str {
+    let name = line.split(|&byte| byte == b'_').next().unwrap_or_default();
+    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.len() <= PROTOCOL_LEN_MAX
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    std::str::from_utf8(name).ok().filter(|_| is_name).unwrap_or("-")
+}
+
+/// What costs no token: answers, and what ends things.
+fn is_free(request: &Result<ClientMessage, BadLine>) -> bool {
+    use ClientMessage::{Done as DoneMessage, Ping, Pong, Quit};
+    matches!(request, Ok(Ping(_) | Pong(_) | Quit | DoneMessage(_, Done::Kept)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_request_as_it_was_written() {
+        for (line, name) in [
+            (&b"nonsense"[..], "nonsense"),
+            (b"Get_udp ../x", "Get"),
+            (b"ALL_\xff", "ALL"),
+            (b"GET / HTTP/1.1", "-"),
+            (b"", "-"),
+            (b"_x", "-"),
+            (b"ABCDEFGHIJKLMNOPQ_x", "-"),
+            (b"\x16\x03\x01", "-"),
+        ] {
+            assert_eq!(protocol_of(line), name, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Each limit and one beyond, every way to leave, and the end of the server.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{RawClient, TestServer};
+use packetboat::server::{Limits, Server, ServerConfig};
+use socket2::SockRef;
+
+/// A server inside this process, for limits that no option sets.
+fn server_with(limits: Limits) -> (Server, tempfile::TempDir) {
+    let files = tempfile::tempdir().expect("a folder");
+    let config = ServerConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        workers: 1,
+        files: files.path().to_owned(),
+        limits,
+        ..ServerConfig::default()
+    };
+    (Server::start(config).expect("it starts"), files)
+}
+
+fn login(server: &Server, nick: &str) -> RawClient {
+    let mut client = RawClient::connect(server.local_addr());
+    client.send(format!("HELLO_{nick}\n"));
+    assert!(client.line().starts_with("WELCOME_"));
+    client
+}
+
+/// Closes with a reset, as a crashed or killed peer does.
+fn reset(client: RawClient) {
+    SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(client);
+}
+
+#[test]
+fn r24_the_room_is_full() {
+    let server = TestServer::start(&["--max-clients", "2"]);
+    let alice = server.login("alice quiet");
+    let mut bob = server.login("bob");
+    let mut carol = server.connect();
+    carol.send("HELLO_carol\n");
+    assert_eq!(carol.rest(), ["ERR_busy HELLO the room is full"]);
+    reset(alice);
+    // The place is free once alice's thread has noticed; that nobody tells bob of a quiet member.
+    loop {
+        let mut carol = server.connect();
+        carol.send("HELLO_carol\n");
+        if carol.line() == "WELCOME_carol v=1 max=4096" {
+            break;
+        }
+    }
+    assert_eq!(bob.line(), "JOIN_carol");
+}
+
+#[test]
+fn r7_the_65th_stranger_evicts_the_oldest() {
+    let server = TestServer::start(&[]);
+    let mut member = server.login("member");
+    let mut strangers: Vec<RawClient> = (0..64).map(|_| server.connect()).collect();
+    for stranger in &mut strangers {
+        stranger.send("HEL");
+    }
+    let mut late = server.login("late");
+    assert_eq!(strangers[0].rest(), [""; 0], "closed at once, without a word");
+    strangers[1].send("LO_survivor\n");
+    assert_eq!(strangers[1].line(), "WELCOME_survivor v=1 max=4096");
+    late.send("ALL_hello\n");
+    assert_eq!(member.line_but(&["JOIN_"]), "MSG_late hello");
+}
+
+#[test]
+fn r7_five_hundred_slow_strangers() {
+    let server = TestServer::start(&[]);
+    let threads_before = server.status("Threads");
+    let strangers: Vec<RawClient> = (0..500).map(|_| server.connect()).collect();
+    let asked_at = Instant::now();
+    let mut honest = server.login("honest");
+    assert!(asked_at.elapsed() < Duration::from_millis(250), "{:?}", asked_at.elapsed());
+    honest.send("WHO\n");
+    assert_eq!(honest.line(), "USERS_1 honest");
+    let threads = server.status("Threads") - threads_before;
+    assert!(threads <= 64 + 1 + 16, "{threads} threads for {} strangers", strangers.len());
+}
+
+#[test]
+fn r24_who_says_nothing_is_sent_away() {
+    let (server, _files) =
+        server_with(Limits { login_timeout: Duration::from_millis(200), ..Limits::default() });
+    let mut silent = RawClient::connect(server.local_addr());
+    assert_eq!(silent.rest(), ["ERR_timeout HELLO no HELLO within 0 s"]);
+    let mut dripping = RawClient::connect(server.local_addr());
+    let started_at = Instant::now();
+    while started_at.elapsed() < Duration::from_secs(5) {
+        dripping.try_send("H");
+        if dripping.stream.peek(&mut [0]).is_ok_and(|len| len > 0) {
+            break;
+        }
+    }
+    assert!(dripping.rest()[0].starts_with("ERR_timeout"), "bytes without a line do not count");
+}
+
+#[test]
+fn r24_a_silent_member_is_asked_then_sent_away() {
+    let (server, _files) = server_with(Limits {
+        ping_after: Duration::from_millis(200),
+        silence_max: Duration::from_millis(500),
+        ..Limits::default()
+    });
+    let mut alice = login(&server, "alice");
+    assert_eq!(alice.line(), "PING_");
+    alice.send("PONG_\n");
+    assert_eq!(alice.line(), "PING_");
+    assert_eq!(alice.rest(), ["ERR_timeout - nothing was heard for 0 s", "BYE_timeout"]);
+    let mut next = login(&server, "alice");
+    next.send("QUIT\n");
+}
+
+#[test]
+fn r24_the_chat_rate_is_kept_by_not_reading() {
+    let server = TestServer::start(&[]);
+    let mut alice = server.login("alice");
+    let started_at = Instant::now();
+    // HELLO was the first of twenty; then five lines in a second.
+    alice.send((1..=24).map(|number| format!("ALL_{number}\n")).collect::<String>());
+    for number in 1..=19 {
+        assert_eq!(alice.line(), format!("MSG_alice {number}"));
+    }
+    let burst = started_at.elapsed();
+    assert!(burst < Duration::from_millis(200), "the burst took {burst:?}");
+    for number in 20..=24 {
+        assert_eq!(alice.line(), format!("MSG_alice {number}"));
+    }
+    let all = started_at.elapsed();
+    assert!((Duration::from_millis(800)..Duration::from_millis(1_500)).contains(&all), "{all:?}");
+}
+
+#[test]
+fn r8_a_client_that_never_reads_is_dropped_alone() {
+    let server = TestServer::start(&["--no-rate-limit"]);
+    let _lazy = server.login("lazy");
+    let mut alice = server.login("alice");
+    let text = "x".repeat(2_000);
+    let mut said = 0;
+    // The system's own buffers come first: some megabytes.
+    loop {
+        alice.send(format!("ALL_{said} {}\n", &text[..1_990]));
+        let mut line = alice.line();
+        let is_dropped = line == "LEAVE_lazy";
+        if is_dropped {
+            line = alice.line();
+        }
+        assert!(line.starts_with(&format!("MSG_alice {said} ")), "{line}");
+        if is_dropped {
+            break;
+        }
+        said += 1;
+        assert!(said < 20_000, "40 MB wait for lazy");
+    }
+    let mut again = server.login("lazy");
+    again.send("QUIT\n");
+}
+
+#[test]
+fn the_nick_is_free_however_its_session_ended() {
+    let server = TestServer::start(&["--no-rate-limit"]);
+    let mut observer = server.login("observer");
+    for round in 0..20 {
+        for how in ["QUIT", "close", "reset", "strikes", "half a line"] {
+            let mut bob = server.login("bob");
+            assert_eq!(observer.line(), "JOIN_bob", "{how}, round {round}");
+            match how {
+                "QUIT" => bob.send("QUIT\n"),
+                "strikes" => bob.send("ALL_\x01\n".repeat(5)),
+                "half a line" => bob.send("ALL_never sai"),
+                _ => {}
+            }
+            if how == "reset" {
+                reset(bob)
+            } else {
+                drop(bob)
+            }
+            assert_eq!(observer.line(), "LEAVE_bob", "{how}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_taken_nick_leaves_the_connection_open() {
+    let server = TestServer::start(&[]);
+    let mut alice = server.login("alice");
+    let mut other = server.connect();
+    other.send("HELLO_ALICE\n");
+    assert_eq!(other.line(), "ERR_nick-taken HELLO somebody here has this nickname");
+    other.send("HELLO_bob\nNICK_alice\nNICK_robert\n");
+    assert_eq!(other.line(), "WELCOME_bob v=1 max=4096");
+    assert_eq!(other.line(), "ERR_nick-taken NICK somebody here has this nickname");
+    assert_eq!(other.line(), "NICK_bob robert");
+    assert_eq!(alice.line(), "JOIN_bob");
+    assert_eq!(alice.line(), "NICK_bob robert");
+}
+
+#[test]
+fn everybody_hears_everything_in_one_order() {
+    let server = TestServer::start(&["--no-rate-limit"]);
+    let mut members: Vec<RawClient> =
+        (0..8).map(|number| server.login(&format!("m{number} quiet"))).collect();
+    let heard: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = members
+            .iter_mut()
+            .map(|member| {
+                scope.spawn(|| {
+                    for number in 0..50 {
+                        member.send(format!("ALL_{number}\n"));
+                    }
+                    (0..8 * 50).map(|_| member.line()).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("it heard all")).collect()
+    });
+    for other in &heard[1..] {
+        assert_eq!(*other, heard[0]);
+    }
+}
+
+#[test]
+fn r38_the_server_says_good_bye() {
+    let mut server = TestServer::start(&[]);
+    let mut members: Vec<RawClient> =
+        (0..50).map(|number| server.login(&format!("m{number} quiet"))).collect();
+    let mut stranger = server.connect();
+    stranger.send("HEL");
+    let (status, took) = server.terminate();
+    assert!(status.success(), "{status}: {}", server.log());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    for member in &mut members {
+        assert_eq!(member.rest(), ["SYS_the server closes", "BYE_the server closes"]);
+    }
+    assert_eq!(stranger.rest(), ["BYE_the server closes"]);
+}
+
+#[test]
+fn r38_the_server_ends_although_somebody_does_not_read() {
+    let mut server = TestServer::start(&["--no-rate-limit"]);
+    let mut deaf = server.login("deaf");
+    // Its own echoes fill every buffer until the server pauses its reader.
+    deaf.stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    for _ in 0..20_000 {
+        if std::io::Write::write_all(&mut deaf.stream, format!("ALL_{}\n", "x".repeat(1_900)).as_bytes())
+            .is_err()
+        {
+            break;
+        }
+    }
+    let (status, took) = server.terminate();
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}: {}", server.log());
+}
+
+#[test]
+fn r37_the_log_holds_no_secrets_and_one_event_is_one_line() {
+    let mut server = TestServer::start_with(&["-v"], |files| {
+        std::fs::write(files.join("a.txt"), "content of a").expect("a file");
+    });
+    let mut alice = server.login("alice");
+    let mut bob = server.login("bob");
+    alice
+        .send("PM_bob the-private-text\nALL_the-public-text\nGET_tcp a.txt\nfo\x1b[31mo\nnon\u{202e}sense\n");
+    assert_eq!(bob.line(), "PM_alice the-private-text");
+    let offer = alice.line_but(&["JOIN_", "MSG_"]);
+    let token = offer.split(' ').nth(3).expect("a token").to_owned();
+    alice.send("QUIT\n");
+    alice.rest();
+    server.terminate();
+    let log = server.log();
+    assert!(log.contains("alice joined from 127.0.0.1:"), "{log}");
+    for secret in ["the-private-text", "the-public-text", "content of a", &token] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{log:?}");
+}
