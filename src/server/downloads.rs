@@ -1,6 +1,8 @@
 //! Downloads: offers of files, the connections that claim them, and how they end.
 
-use std::net::{IpAddr, Shutdown};
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use crate::transfer::shelf::ShelfError;
 use crate::transfer::{Progress, TransferError, stream};
 use crate::wire::ErrorCode;
 use crate::wire::message::{
-    Done, FileEntry, Offer, SECRET_LEN, Secret, ServerMessage, TransferId, Transport,
+    Done, FILES_PER_PAGE, FileEntry, Offer, SECRET_LEN, Secret, ServerMessage, TransferId, Transport,
 };
 use crate::wire::name::FileName;
 
@@ -33,7 +35,7 @@ pub(super) enum NotOffered {
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     #[error("the system refused: {0}")]
-    System(#[from] std::io::Error),
+    System(#[from] io::Error),
 }
 
 impl NotOffered {
@@ -73,9 +75,9 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
         }
         Transport::Udp => {
             let transfer = transfer(Way::Udp);
-            let (ip, progress) = (transfer.ip, Arc::clone(&transfer.progress));
+            let progress = Arc::clone(&transfer.progress);
             let id = hub.state.lock().transfers.insert(transfer);
-            (id, hub.pool.send(send_request(hub, id, &secret, ip, file, entry.size, progress)))
+            (id, hub.pool.send(send_request(seat, id, &secret, file, entry.size, progress)))
         }
     };
     debug!("transfer {id}: {name} offered to connection {} over {transport}", seat.id.0);
@@ -96,21 +98,20 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
 }
 
 fn send_request(
-    hub: &Arc<Hub>,
+    seat: &Seat,
     id: TransferId,
     key: &Secret,
-    peer: IpAddr,
-    file: std::fs::File,
+    file: File,
     size: u64,
     progress: Arc<Progress>,
 ) -> SendRequest {
-    let hub = Arc::downgrade(hub);
+    let hub = Arc::downgrade(&seat.hub);
     let ended = Box::new(move |result| {
         if let Some(hub) = hub.upgrade() {
             hub.on_transfer_ended(id, result);
         }
     });
-    SendRequest { id, key: key.clone(), peer, file, size, rtt: RTT_GUESS, progress, ended }
+    SendRequest { id, key: key.clone(), peer: seat.peer.ip(), file, size, rtt: RTT_GUESS, progress, ended }
 }
 
 /// What a connection does that says `DATA_<token>`: if the token is right it becomes a transfer's, and this sends the
@@ -148,13 +149,13 @@ pub(super) fn expire(hub: &Hub, now: Instant) {
 }
 
 /// What the shelf holds after a name, as the lines that answer FILES.
-pub(super) fn list(hub: &Hub, after: Option<&FileName>) -> std::io::Result<Vec<ServerMessage>> {
+pub(super) fn list(hub: &Hub, after: Option<&FileName>) -> io::Result<Vec<ServerMessage>> {
     let mut files: Vec<FileEntry> = hub.shelf.list()?;
     if let Some(after) = after {
         files.retain(|file| file.name > *after);
     }
     let count = ServerMessage::Files(files.len());
-    let page = files.into_iter().take(crate::wire::message::FILES_PER_PAGE).map(ServerMessage::File);
+    let page = files.into_iter().take(FILES_PER_PAGE).map(ServerMessage::File);
     Ok(std::iter::once(count).chain(page).collect())
 }
 

@@ -108,6 +108,9 @@ impl Hub {
         if self.is_closing() {
             return Err(NotAdmitted::Closing);
         }
+        if state.connections.len() >= self.connections_max() {
+            return Err(NotAdmitted::Full);
+        }
         let from_ip = state.per_ip.entry(ip).or_default();
         if *from_ip >= self.limits.per_ip_max && !ip.is_loopback() {
             return Err(NotAdmitted::Address);
@@ -127,6 +130,12 @@ impl Hub {
             let _ = stream.shutdown(Shutdown::Both);
         }
         Ok(Seat { hub: Arc::clone(self), id, stream, peer, gauge })
+    }
+
+    /// Everybody who may be here and everything that may travel: so many threads at most, also those that are ending.
+    fn connections_max(&self) -> usize {
+        let Limits { clients_max, unregistered_max, transfers_max, .. } = self.limits;
+        clients_max.saturating_add(unregistered_max).saturating_add(transfers_max)
     }
 
     /// Lets a connection into the room.
@@ -275,5 +284,75 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.hub.remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::pool::PoolConfig;
+    use std::io::Read as _;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A hub, and a source of connected sockets.
+    fn hub() -> (Arc<Hub>, TcpListener) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::open(folder.path()).expect("a shelf");
+        let pool = Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, simulate: None });
+        let limits = Limits::default();
+        let writer = Writer::start(&limits).expect("a thread");
+        let hub = Hub::new(limits, writer, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);
+        (Arc::new(hub), TcpListener::bind((LOCAL, 0)).expect("bound"))
+    }
+
+    /// A connection that pretends to come from `ip`.
+    fn admit(
+        hub: &Arc<Hub>,
+        listener: &TcpListener,
+        ip: impl Into<IpAddr>,
+    ) -> Result<(Seat, TcpStream), NotAdmitted> {
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (server, _) = listener.accept().expect("accepted");
+        Ok((hub.admit(Arc::new(server), SocketAddr::new(ip.into(), 1))?, client))
+    }
+
+    #[test]
+    fn r24_one_address_has_sixteen_connections() {
+        let (hub, listener) = hub();
+        let (one, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let admit = |ip: IpAddr| admit(&hub, &listener, ip);
+        let mut seats: Vec<_> = (0..16).map(|_| admit(one.into()).expect("there is room")).collect();
+        assert_eq!(admit(one.into()).map(|_| ()), Err(NotAdmitted::Address));
+        assert_eq!(
+            admit(one.to_ipv6_mapped().into()).map(|_| ()),
+            Err(NotAdmitted::Address),
+            "the same address"
+        );
+        assert!(admit(other.into()).is_ok());
+        seats.pop();
+        assert!(admit(one.into()).is_ok(), "a place is free again");
+        let loopback: Vec<_> = (0..40).map(|_| admit(LOCAL)).collect();
+        assert!(loopback.iter().all(Result::is_ok), "there everybody has the same address");
+    }
+
+    #[test]
+    fn a_place_and_its_nick_are_free_even_after_a_panic() {
+        let (hub, listener) = hub();
+        let nick = Nick::parse("alice").expect("a nick");
+        let (seat, mut client) = admit(&hub, &listener, LOCAL).expect("there is room");
+        hub.join(&seat, &nick, false).expect("a free nick");
+        let panicked = std::thread::spawn(move || {
+            let _seat = seat;
+            panic!("on purpose");
+        })
+        .join();
+        assert!(panicked.is_err());
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).expect("closed in order");
+        assert_eq!(heard, "WELCOME_alice v=1 max=4096\n");
+        let (again, _client) = admit(&hub, &listener, LOCAL).expect("there is room");
+        assert_eq!(hub.join(&again, &nick, false), Ok(()));
     }
 }

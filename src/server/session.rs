@@ -218,7 +218,7 @@ impl Session {
         match request {
             Ok(ClientMessage::Hello { nick, quiet }) => self.hello(&nick, quiet),
             Ok(ClientMessage::Data(token)) if is_first => {
-                // What follows at once is not ours to judge: a download's connection carries nothing this way.
+                // Bytes buffered behind the line would belong to the file; those of a download go the other way.
                 downloads::serve(&self.seat, &token);
                 Err(End::Data)
             }
