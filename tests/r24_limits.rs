@@ -261,6 +261,19 @@ fn r38_the_server_ends_although_somebody_does_not_read() {
 }
 
 #[test]
+fn r38_the_server_ends_although_it_reads_a_large_file() {
+    let mut server = TestServer::start_with(&[], |files| {
+        let sparse = std::fs::File::create(files.join("huge.bin")).and_then(|file| file.set_len(100 << 30));
+        sparse.expect("a sparse file");
+    });
+    let mut alice = server.login("alice");
+    alice.send("GET_tcp huge.bin\n");
+    assert!(alice.line().starts_with("OFFER_1 "), "and now its digest is being computed");
+    let (status, took) = server.terminate();
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}: {}", server.log());
+}
+
+#[test]
 fn r37_the_log_holds_no_secrets_and_one_event_is_one_line() {
     let mut server = TestServer::start_with(&["-v"], |files| {
         std::fs::write(files.join("a.txt"), "content of a").expect("a file");

@@ -1,5 +1,6 @@
 //! The server's command line: arguments, logger, signals, exit codes.
 
+use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,17 +56,14 @@ fn main() -> ExitCode {
         _ => LevelFilter::Info,
     };
     env_logger::Builder::new().filter_module("packetboat", level).parse_default_env().init();
-    match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell when stderr is closed; the exit code tells it too.
-            let _ = writeln!(io::stderr(), "server: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = run(args);
+    // Nobody is left to tell when stderr is closed; the exit code tells it too.
+    let _ = writeln!(io::stderr(), "server: {error}");
+    ExitCode::FAILURE
 }
 
-fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+/// Serves until a signal ends it; returns only when it cannot begin.
+fn run(args: Args) -> Result<Infallible, Box<dyn std::error::Error>> {
     raise_descriptor_limit();
     // Before anybody may connect, so that no signal finds the default action.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -99,7 +97,8 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let _ = io::stdout().flush();
     signals.forever().next();
     server.shutdown();
-    Ok(())
+    // Whoever may be told has been told. What still reads (the digest of a large file) is not waited for.
+    std::process::exit(0)
 }
 
 const OPEN_NETWORK_NOTE: &str = "\
