@@ -11,20 +11,28 @@
 //! One lost packet's way: [`sent`] books it under its number, the peer's ACK names later numbers, `detect_lost` finds
 //! that three have overtaken it, [`send_window`] queues its octets, `poll_transmit` sends them under a new number.
 
+mod acknowledged;
+pub mod arq;
 pub mod congestion;
 mod connection;
+pub mod delivery;
+mod incoming;
+mod opening;
 pub mod pacer;
 pub mod ranges;
+pub mod recovery;
 pub mod recv_window;
 pub mod rtt;
 pub mod seal;
 pub mod send_window;
 pub mod sent;
 pub mod state;
+mod timers;
 mod transmit;
 
 use std::time::Duration;
 
+pub use arq::ArqScheme;
 pub use connection::{Connection, Keep, Receipt};
 pub use seal::Role;
 pub use state::State;
@@ -43,9 +51,6 @@ pub const PACKET_LEN_IPV4: usize = 1_472;
 /// The UDP payload of a 1,500-octet IPv6 packet.
 pub const PACKET_LEN_IPV6: usize = 1_452;
 
-/// RFC 9002 (6.1.1): a packet is lost once three sent after it are acknowledged.
-pub const PACKET_THRESHOLD: u64 = 3;
-
 /// Ours: two probes per timeout, because one gets through 30 % loss each way with 0.49 only.
 pub const PROBES_PER_TIMEOUT: u8 = 2;
 
@@ -54,6 +59,12 @@ pub const PEER_SILENT_MAX: Duration = Duration::from_secs(60);
 
 /// Ours: an offer is dead when its SYN has not come by then.
 pub const OFFER_LIFE: Duration = Duration::from_secs(75);
+
+/// Ours: a peer that takes less than [`SPEED_BYTES_MIN`] in this time is not worth a transfer.
+pub const SPEED_TIME: Duration = Duration::from_secs(60);
+
+/// Ours: 1 KiB/s.
+pub const SPEED_BYTES_MIN: u64 = 60 * 1024;
 
 /// Ours: on a close that the peer does not answer no more time is spent; the file is delivered.
 pub const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -90,8 +101,12 @@ pub struct Config {
     pub rtt_guess: Duration,
     /// How long to wait for the peer's first authentic packet.
     pub open_max: Duration,
-    /// Who controls congestion when this end sends.
+    /// How losses shall be repaired: a client proposes, a server takes up what it is proposed.
+    pub arq: ArqScheme,
+    /// Who shall control congestion; likewise.
     pub controller: ControllerKind,
+    /// A receiver's: the sender may not go beyond this offset before [`Connection::grant`].
+    pub granted: u64,
     /// Where the connection's chance comes from.
     pub seed: u64,
 }
@@ -116,6 +131,9 @@ pub enum ConnectionError {
     /// The peer has fallen silent.
     #[error("the other side has fallen silent")]
     PeerLost,
+    /// The peer takes less than the smallest speed that is worth it.
+    #[error("the other side takes less than 1 KiB/s")]
+    TooSlow,
     /// The peer sent RST.
     #[error("the other side ended the transfer: {0:?}")]
     Reset(Reason),
@@ -140,7 +158,7 @@ impl ConnectionError {
             Self::NoAnswer | Self::PeerLost | Self::Reset(_) => None,
             Self::OptimisticAck | Self::Protocol => Some(Reason::Protocol),
             Self::File => Some(Reason::File),
-            Self::Cancelled => Some(Reason::Cancelled),
+            Self::Cancelled | Self::TooSlow => Some(Reason::Cancelled),
         }
     }
 }

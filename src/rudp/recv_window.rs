@@ -79,13 +79,20 @@ impl RecvNumbers {
 pub struct RecvWindow {
     size: u64,
     window_bytes: u64,
+    /// A person has not agreed to more yet.
+    granted: u64,
     kept: RangeSet,
 }
 
 impl RecvWindow {
-    /// For a file of `size` octets; the sender may be `window_bytes` ahead of the first gap.
-    pub fn new(size: u64, window_bytes: u64) -> RecvWindow {
-        RecvWindow { size, window_bytes, kept: RangeSet::default() }
+    /// For a file of `size` octets; the sender may be `window_bytes` ahead of the first gap, and never beyond `granted`.
+    pub fn new(size: u64, window_bytes: u64, granted: u64) -> RecvWindow {
+        RecvWindow { size, window_bytes, granted, kept: RangeSet::default() }
+    }
+
+    /// The sender may go on to this offset.
+    pub fn grant(&mut self, granted: u64) {
+        self.granted = self.granted.max(granted);
     }
 
     /// The lowest octet that has not come (RFC 9293, 3.3.1).
@@ -95,7 +102,7 @@ impl RecvWindow {
 
     /// The offset up to which the sender may send.
     pub fn credit(&self) -> u64 {
-        self.size.min(self.rcv_nxt().saturating_add(self.window_bytes))
+        self.size.min(self.granted).min(self.rcv_nxt().saturating_add(self.window_bytes))
     }
 
     /// Octets that are here, in order or not.
@@ -180,7 +187,7 @@ mod tests {
 
     #[test]
     fn credit_runs_ahead_of_the_first_gap_and_ends_with_the_file() {
-        let mut window = RecvWindow::new(1_000, 300);
+        let mut window = RecvWindow::new(1_000, 300, u64::MAX);
         assert_eq!(window.credit(), 300);
         window.keep(100..200);
         assert_eq!(window.credit(), 300);
@@ -189,5 +196,15 @@ mod tests {
         assert_eq!((window.rcv_nxt(), window.credit()), (200, 500));
         window.keep(200..900);
         assert_eq!(window.credit(), 1_000);
+    }
+
+    #[test]
+    fn nothing_is_granted_beyond_what_a_person_agreed_to() {
+        let mut window = RecvWindow::new(1_000, 300, 400);
+        window.keep(0..300);
+        assert_eq!(window.credit(), 400);
+        window.grant(u64::MAX);
+        window.grant(10);
+        assert_eq!(window.credit(), 600);
     }
 }

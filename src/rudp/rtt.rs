@@ -54,6 +54,11 @@ impl Rtt {
         self.min.unwrap_or(self.srtt)
     }
 
+    /// How many probe timeouts have passed since the peer last acknowledged something new.
+    pub fn backoff(&self) -> u32 {
+        self.backoff
+    }
+
     /// The last sample.
     pub fn latest(&self) -> Duration {
         self.latest
@@ -68,11 +73,6 @@ impl Rtt {
     pub fn pto(&self) -> Duration {
         let base = self.srtt + (self.rttvar * 4).max(GRANULARITY) + MAX_ACK_DELAY;
         base.saturating_mul(1 << self.backoff.min(16)).min(PTO_MAX)
-    }
-
-    /// How long a packet may be overtaken before it counts as lost: 9/8 of a round trip (RFC 9002, 6.1.2).
-    pub fn loss_delay(&self) -> Duration {
-        (self.srtt.max(self.latest) * 9 / 8).max(GRANULARITY)
     }
 
     /// A probe timeout has passed.

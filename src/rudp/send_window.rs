@@ -78,6 +78,11 @@ impl SendWindow {
         self.acked.insert(range.clone())
     }
 
+    /// Everything that is not acknowledged without a gap before it was thrown away by the receiver: go-back-N.
+    pub fn go_back(&mut self) {
+        self.lost.insert(self.snd_una()..self.snd_nxt);
+    }
+
     /// The packet with these octets is lost: what no other packet has brought is sent again.
     pub fn on_lost(&mut self, range: &Range<u64>) {
         for gap in self.acked.gaps(range.clone()) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::delivery::Snapshot;
 use crate::wire::packet::{ACK_WORDS_MAX, Ack};
 
 /// How many numbers may lie between the lowest tracked and the next: what the bitmap of one ACK covers, less the two
@@ -34,6 +35,8 @@ pub struct SentPacket {
     pub len: usize,
     /// When it was sent.
     pub sent_at: Instant,
+    /// What had been delivered then; only for what wants an ACK.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// 64 numbers: a bit each.
@@ -72,7 +75,7 @@ pub struct SentPackets {
     packets: VecDeque<SentPacket>,
     words: VecDeque<Word>,
     bytes_in_flight: u64,
-    in_flight: usize,
+    in_flight: u64,
     largest_acked: Option<u64>,
 }
 
@@ -85,6 +88,11 @@ impl SentPackets {
     /// Octets of packets in flight.
     pub fn bytes_in_flight(&self) -> u64 {
         self.bytes_in_flight
+    }
+
+    /// How many packets are in flight.
+    pub fn packets_in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// Whether a packet in flight wants an ACK.
@@ -106,10 +114,15 @@ impl SentPackets {
         self.next_number() - self.lowest_tracked() < TRACKED_MAX
     }
 
+    /// Books a packet that wants no ACK, and gives its number.
+    pub fn push_unacked(&mut self, len: usize, now: Instant) -> u64 {
+        self.push(SentPacket { carried: Carried::Nothing, len, sent_at: now, snapshot: None })
+    }
+
     /// Books a packet and gives its number.
-    pub fn push(&mut self, carried: Carried, len: usize, now: Instant) -> u64 {
-        let in_flight = carried != Carried::Nothing;
-        let number = self.push_number(SentPacket { carried, len, sent_at: now });
+    pub fn push(&mut self, packet: SentPacket) -> u64 {
+        let (in_flight, len) = (packet.carried != Carried::Nothing, packet.len);
+        let number = self.push_number(packet);
         let word = self.words.back_mut().expect("push_number has seen to it");
         word.sent |= 1 << (number % 64);
         if in_flight {
@@ -122,7 +135,7 @@ impl SentPackets {
 
     /// Leaves the next number out for ever: whoever acknowledges it has not looked.
     pub fn skip(&mut self, now: Instant) {
-        self.push_number(SentPacket { carried: Carried::Nothing, len: 0, sent_at: now });
+        self.push_number(SentPacket { carried: Carried::Nothing, len: 0, sent_at: now, snapshot: None });
     }
 
     fn push_number(&mut self, packet: SentPacket) -> u64 {
@@ -150,11 +163,11 @@ impl SentPackets {
         self.packets.get(index).map(|packet| packet.sent_at)
     }
 
-    /// Books an ACK and tells `on_acked` what each newly acknowledged packet had carried.
+    /// Books an ACK and tells `on_acked` of each newly acknowledged packet, and whether it had counted as lost.
     pub fn on_ack(
         &mut self,
         ack: &Ack<'_>,
-        mut on_acked: impl FnMut(&Carried),
+        mut on_acked: impl FnMut(&SentPacket, bool),
     ) -> Result<AckOutcome, OptimisticAck> {
         let largest = ack.largest();
         let mut outcome = AckOutcome::default();
@@ -184,7 +197,7 @@ impl SentPackets {
                 }
                 outcome.newest_sent_at = Some(packet.sent_at);
                 outcome.is_largest_new = word_base + u64::from(bit.trailing_zeros()) == largest;
-                on_acked(&packet.carried);
+                on_acked(packet, word.lost & bit != 0);
             }
             word.in_flight &= !bits;
             word.lost &= !bits;
@@ -213,7 +226,7 @@ impl SentPackets {
                     return None;
                 }
                 let packet = &self.packets[index];
-                if number + packet_threshold > largest && packet.sent_at + loss_delay > now {
+                if largest - number < packet_threshold && packet.sent_at + loss_delay > now {
                     return Some(packet.sent_at + loss_delay);
                 }
                 word.in_flight ^= bit;
@@ -224,6 +237,19 @@ impl SentPackets {
             }
         }
         None
+    }
+
+    /// Declares lost all that is in flight, and tells `on_lost` of each.
+    pub fn lose_all(&mut self, mut on_lost: impl FnMut(&SentPacket)) {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            let mut bits = word.in_flight;
+            while bits != 0 {
+                on_lost(&self.packets[i * 64 + bits.trailing_zeros() as usize]);
+                bits &= bits - 1;
+            }
+            word.lost |= std::mem::take(&mut word.in_flight);
+        }
+        (self.in_flight, self.bytes_in_flight) = (0, 0);
     }
 
     /// Nothing that was sent matters any more.
@@ -285,6 +311,10 @@ mod tests {
         with(&ack);
     }
 
+    fn push(sent: &mut SentPackets, carried: Carried, len: usize, now: Instant) -> u64 {
+        sent.push(SentPacket { carried, len, sent_at: now, snapshot: None })
+    }
+
     fn data(number: u64) -> Carried {
         Carried::Data(number * 100..number * 100 + 100)
     }
@@ -295,27 +325,27 @@ mod tests {
     fn what_is_overtaken_by_three_is_lost_and_may_still_arrive() {
         let (now, mut sent) = (Instant::now(), SentPackets::default());
         for number in 0..5 {
-            assert_eq!(sent.push(data(number), 120, now), number);
+            assert_eq!(push(&mut sent, data(number), 120, now), number);
         }
-        ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 240));
+        ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 240));
         assert_eq!(
             sent.detect_lost(now, 3, DELAY, |_| panic!("only two have overtaken it")),
             Some(now + DELAY)
         );
-        ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 120));
+        ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 120));
         let mut lost = Vec::new();
         assert_eq!(sent.detect_lost(now, 3, DELAY, |packet| lost.push(packet.carried.clone())), None);
         assert_eq!(lost, [data(0)]);
         assert_eq!((sent.bytes_in_flight(), sent.lowest_tracked()), (120, 0));
-        ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").spurious, 1));
+        ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").spurious, 1));
         assert_eq!(sent.lowest_tracked(), 4);
     }
 
     #[test]
     fn what_is_late_is_lost_by_time_but_not_what_is_newer_than_every_ack() {
         let (now, mut sent) = (Instant::now(), SentPackets::default());
-        (0..3).for_each(|number| _ = sent.push(data(number), 100, now));
-        ack(&[1], |ack| _ = sent.on_ack(ack, |_| ()).expect("sent"));
+        (0..3).for_each(|number| _ = push(&mut sent, data(number), 100, now));
+        ack(&[1], |ack| _ = sent.on_ack(ack, |_, _| ()).expect("sent"));
         let mut lost = 0;
         assert_eq!(sent.detect_lost(now + DELAY, 3, DELAY, |_| lost += 1), None);
         assert_eq!((lost, sent.bytes_in_flight()), (1, 100));
@@ -324,34 +354,36 @@ mod tests {
     #[test]
     fn an_ack_of_a_number_that_was_skipped_or_not_sent_is_found_out() {
         let (now, mut sent) = (Instant::now(), SentPackets::default());
-        sent.push(data(0), 100, now);
+        push(&mut sent, data(0), 100, now);
         sent.skip(now);
-        sent.push(data(2), 100, now);
-        ack(&[0, 1], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
-        ack(&[3], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
-        ack(&[1_000], |ack| assert!(sent.on_ack(ack, |_| ()).is_err()));
-        ack(&[0, 2], |ack| assert!(sent.on_ack(ack, |_| ()).is_ok()));
+        push(&mut sent, data(2), 100, now);
+        ack(&[0, 1], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
+        ack(&[3], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
+        ack(&[1_000], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
+        ack(&[0, 2], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_ok()));
     }
 
     #[test]
     fn the_books_stay_small_and_an_old_ack_is_harmless() {
         let (now, mut sent) = (Instant::now(), SentPackets::default());
         for number in 0..10_000 {
-            assert_eq!(sent.push(data(number), 100, now), number);
+            assert_eq!(push(&mut sent, data(number), 100, now), number);
             if number % 50 == 49 {
                 let numbers: Vec<u64> = (number - 49..=number).collect();
-                ack(&numbers, |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 5_000));
+                ack(&numbers, |ack| {
+                    assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 5_000)
+                });
             }
         }
         assert!(sent.packets.len() <= 128 && sent.bytes_in_flight() == 0);
-        ack(&[3, 9_999], |ack| assert_eq!(sent.on_ack(ack, |_| ()).expect("sent").acked_bytes, 0));
+        ack(&[3, 9_999], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 0));
     }
 
     #[test]
     fn no_more_is_tracked_than_one_ack_can_tell() {
         let (now, mut sent) = (Instant::now(), SentPackets::default());
         while sent.has_room() {
-            sent.push(Carried::Ping, 50, now);
+            push(&mut sent, Carried::Ping, 50, now);
         }
         assert_eq!(sent.next_number(), TRACKED_MAX);
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::connection::{Connection, Flow};
-use super::sent::{Carried, TRACKED_MAX};
+use super::sent::{Carried, SentPacket, TRACKED_MAX};
 use super::state::State;
 use super::{ConnectionError, Direction, PACKET_LEN_MIN, split_mix_64};
 use crate::wire::packet::{
@@ -115,7 +115,7 @@ impl Connection {
         source: &mut Source<'_>,
     ) -> Option<Transmit> {
         if let Some(reason) = self.due.rst.take() {
-            return Some(self.emit(now, buffer, Carried::Nothing, |_, _| Body::Rst { reason }));
+            return Some(self.emit(now, buffer, Carried::Nothing, |_| Body::Rst { reason }));
         }
         if self.state == State::Closed {
             return None;
@@ -143,10 +143,10 @@ impl Connection {
             self.due.fin = false;
             let size = if self.config.direction == Direction::Send { self.config.size } else { 0 };
             self.on_fin_sent(now);
-            return Some(self.emit(now, buffer, Carried::Fin, |_, back| Body::Fin { back, size }));
+            return Some(self.emit(now, buffer, Carried::Fin, |back| Body::Fin { back, size }));
         }
         if std::mem::take(&mut self.due.ping) {
-            return Some(self.emit(now, buffer, Carried::Ping, |_, back| Body::Ping { back }));
+            return Some(self.emit(now, buffer, Carried::Ping, |back| Body::Ping { back }));
         }
         None
     }
@@ -167,9 +167,11 @@ impl Connection {
             Flow::Send(_) => 0,
             Flow::Receive(window) => window.credit(),
         };
+        let (controller, controller_arg) = self.config.controller.number();
         Setup {
-            arq: SELECTIVE_REPEAT,
-            controller: self.config.controller.number(),
+            arq: self.arq.number(),
+            controller,
+            controller_arg,
             packet_len: u16::try_from(self.config.packet_len_max).unwrap_or(u16::MAX),
             burst_len: self.config.burst_len,
             credit,
@@ -191,7 +193,7 @@ impl Connection {
         body: &Body<'_>,
     ) -> Transmit {
         let kind = if matches!(body, Body::Syn(_)) { Kind::Syn } else { Kind::SynAck };
-        let number = self.sent.push(Carried::Nothing, padded_len, now);
+        let number = self.sent.push_unacked(padded_len, now);
         let packet = &mut buffer[..padded_len];
         packet.fill(0);
         body.emit(&mut packet[HEADER_LEN..]);
@@ -208,27 +210,27 @@ impl Connection {
         let delay_us = u32::try_from(delay_us).unwrap_or(u32::MAX);
         let body_len = emit_ack(&mut buffer[HEADER_LEN..], delay_us, credit, first_word, words);
         let packet_len = HEADER_LEN + body_len + TAG_LEN;
-        let number = self.sent.push(Carried::Nothing, packet_len, now);
+        let number = self.sent.push_unacked(packet_len, now);
         Some(self.seal(Kind::Ack, number, &mut buffer[..packet_len]))
     }
 
-    /// Books, writes and seals a small packet; `body` is told its number and how far back the lowest tracked one is.
+    /// Books, writes and seals a small packet; `body` is told how far back the lowest tracked number is.
     fn emit(
         &mut self,
         now: Instant,
         buffer: &mut [u8],
         carried: Carried,
-        body: impl FnOnce(u64, u16) -> Body<'static>,
+        body: impl FnOnce(u16) -> Body<'static>,
     ) -> Transmit {
         let number = self.sent.next_number();
-        let body = body(number, self.back(number));
+        let body = body(self.back(number));
         let kind = match body {
             Body::Fin { .. } => Kind::Fin,
             Body::Ping { .. } => Kind::Ping,
             _ => Kind::Rst,
         };
         let packet_len = HEADER_LEN + body.emit(&mut buffer[HEADER_LEN..]) + TAG_LEN;
-        self.sent.push(carried, packet_len, now);
+        self.book(now, carried, packet_len);
         if kind != Kind::Rst {
             self.set_probe_timer(now);
         }
@@ -276,27 +278,31 @@ impl Connection {
     /// Decides what the next batch carries and books it.
     fn plan_data(&mut self, now: Instant, packets_max: usize, plan: &mut [Planned]) -> usize {
         let payload_max = self.packet_len - DATA_OVERHEAD;
-        let rate = self.window_bytes() * PACING_GAIN.0 / PACING_GAIN.1 * 1_000_000
-            / u64::try_from(self.rtt.srtt().as_micros().max(1)).unwrap_or(u64::MAX);
+        let rate = self.controller.pacing_rate().unwrap_or_else(|| {
+            let srtt_us = u64::try_from(self.rtt.srtt().as_micros().max(1)).unwrap_or(u64::MAX);
+            self.window_bytes().saturating_mul(PACING_GAIN.0 * 1_000_000) / PACING_GAIN.1 / srtt_us
+        });
         self.pacer.set_rate(rate, self.rtt.srtt(), self.packet_len as u64, self.peer_burst);
         let mut budget = self.pacer.budget(now);
         let mut count = 0;
         while count < packets_max.min(plan.len()) && self.sent.has_room() {
             let probing = self.due.probes > 0;
-            let window_full = self.sent.bytes_in_flight() + self.packet_len as u64 > self.window_bytes();
-            if !probing && (window_full || budget == 0) {
+            if !probing && (self.is_window_full() || budget == 0) {
                 self.window_limited = true;
                 break;
             }
+            // One of the two probes is small: it passes where large packets have ceased to.
+            let payload_max = if self.due.probes == 1 { PACKET_LEN_MIN - DATA_OVERHEAD } else { payload_max };
             let Some((range, resent)) = self.next_data(payload_max, probing) else {
                 self.window_limited = false;
+                self.delivery.on_app_limited(self.sent.bytes_in_flight());
                 break;
             };
             if self.due.skip.is_due(self.sent.next_number()) {
                 self.sent.skip(now);
             }
             let sent_len = packet_len(&range);
-            let number = self.sent.push(Carried::Data(range.clone()), sent_len, now);
+            let number = self.book(now, Carried::Data(range.clone()), sent_len);
             self.stats.packets_resent += u64::from(resent);
             self.due.probes = self.due.probes.saturating_sub(1);
             self.pacer.on_sent(now, sent_len as u64);
@@ -310,6 +316,13 @@ impl Connection {
         count
     }
 
+    /// Books a packet, with what the network has delivered so far.
+    fn book(&mut self, now: Instant, carried: Carried, len: usize) -> u64 {
+        let idle = !self.sent.is_any_in_flight();
+        let snapshot = (carried != Carried::Nothing).then(|| self.delivery.on_sent(now, idle));
+        self.sent.push(SentPacket { carried, len, sent_at: now, snapshot })
+    }
+
     /// The next octets to send, and whether they had been sent before.
     fn next_data(&mut self, payload_max: usize, probing: bool) -> Option<(Range<u64>, bool)> {
         let idle = !self.sent.is_any_in_flight();
@@ -321,19 +334,21 @@ impl Connection {
         if probing { self.sent.copy_oldest_data(payload_max).map(|range| (range, true)) } else { None }
     }
 
+    fn is_window_full(&self) -> bool {
+        self.sent.packets_in_flight() >= self.arq.packets_max()
+            || self.sent.bytes_in_flight() + self.packet_len as u64 > self.window_bytes()
+    }
+
     /// When the pacer lets go of what the window allows already.
     pub(super) fn pacer_deadline(&self) -> Option<Instant> {
         let Flow::Send(window) = &self.flow else { return None };
         let may_send = self.state.may_send_data()
             && self.sent.has_room()
-            && self.sent.bytes_in_flight() + self.packet_len as u64 <= self.window_bytes()
+            && !self.is_window_full()
             && window.next((self.packet_len - DATA_OVERHEAD) as u64, !self.sent.is_any_in_flight()).is_some();
         if may_send { self.pacer.deadline() } else { None }
     }
 }
-
-/// The number of the only scheme so far, in SYN and SYN-ACK.
-const SELECTIVE_REPEAT: u8 = 3;
 
 fn packet_len(range: &Range<u64>) -> usize {
     DATA_OVERHEAD + usize::try_from(range.end - range.start).expect("shorter than a packet")

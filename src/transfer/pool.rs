@@ -18,7 +18,9 @@ use super::wake::Waker;
 use super::worker::{Command, End, Transfer, Worker};
 use super::{Progress, TransferError};
 use crate::rudp::congestion::ControllerKind;
-use crate::rudp::{Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role};
+use crate::rudp::{
+    ArqScheme, Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role,
+};
 use crate::wire::message::{Secret, TransferId};
 
 /// Ours: how far a sender may be ahead of the first gap. It is a bound on what is in flight, not memory: a receiver
@@ -183,7 +185,9 @@ impl Pool {
             burst_len: self.burst_len,
             rtt_guess: rtt,
             open_max: OFFER_LIFE,
+            arq: ArqScheme::default(),
             controller: ControllerKind::default(),
+            granted: u64::MAX,
             seed: u64::from_ne_bytes(seed),
         }
     }

@@ -90,8 +90,10 @@ impl Header {
 pub struct Setup {
     /// The number of the scheme that the sender of the file shall use; the SYN-ACK tells the one in use.
     pub arq: u8,
-    /// Likewise the congestion controller.
+    /// Likewise the congestion controller,
     pub controller: u8,
+    /// and its argument.
+    pub controller_arg: u16,
     /// The largest UDP payload the proposer sends; its SYN or SYN-ACK is padded to the size to confirm.
     pub packet_len: u16,
     /// Octets that the proposer's socket can hold at once.
@@ -272,6 +274,7 @@ impl Output<'_> {
 
     fn setup(&mut self, setup: &Setup) {
         self.put(&[VERSION, setup.arq, setup.controller]);
+        self.put(&setup.controller_arg.to_be_bytes());
         self.put(&setup.packet_len.to_be_bytes());
         self.put(&setup.burst_len.to_be_bytes());
         self.put(&setup.credit.to_be_bytes());
@@ -316,6 +319,7 @@ impl<'a> Input<'a> {
         Ok(Setup {
             arq: self.u8()?,
             controller: self.u8()?,
+            controller_arg: self.u16()?,
             packet_len: self.u16()?,
             burst_len: self.u32()?,
             credit: self.u64()?,

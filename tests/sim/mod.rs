@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use packetboat::rudp::congestion::ControllerKind;
 use packetboat::rudp::{
-    Config, Connection, ConnectionError, Direction, Event, OFFER_LIFE, PACKET_LEN_IPV4, Receipt, Role, State,
-    split_mix_64,
+    ArqScheme, Config, Connection, ConnectionError, Direction, Event, OFFER_LIFE, PACKET_LEN_IPV4, Receipt,
+    Role, State, split_mix_64,
 };
 use packetboat::wire::message::{Secret, TransferId};
 use packetboat::wire::packet::{DATA_OVERHEAD, Header, Kind};
@@ -147,7 +147,9 @@ pub fn configs(size: u64, seed: u64) -> (Config, Config) {
         burst_len: 212_992,
         rtt_guess: Duration::from_millis(30),
         open_max: OFFER_LIFE,
+        arq: ArqScheme::default(),
         controller: ControllerKind::default(),
+        granted: u64::MAX,
         seed,
     };
     let client = Config {
@@ -239,14 +241,15 @@ impl Pair {
         assert!(
             timer.is_none_or(|at| at > self.now),
             "seed {}: a timer that is due is not acted on (I8)",
-            self.seed
+            self.seed,
         );
         self.now = next.max(self.now);
         if arrival == Some(next) {
             let Reverse((_, index)) = self.on_link.pop().expect("it was peeked at");
             let (from_client, mut datagram) = self.datagrams.remove(&index).expect("on the link");
             self.deliver(!from_client, &mut datagram);
-        } else {
+        }
+        if timer.is_some_and(|at| at <= self.now) {
             self.client.connection.handle_timeout(self.now);
             self.server.connection.handle_timeout(self.now);
         }

@@ -160,15 +160,13 @@ mod tests {
             let sent_at = self.now;
             self.now += RTT;
             for _ in 0..self.cubic.cwnd() / PACKET {
-                let acked =
-                    Acked { now: self.now, bytes: PACKET, sent_at, rtt: &self.rtt, window_limited: true };
-                self.cubic.on_acked(&acked);
+                self.cubic.on_acked(&Acked::of(self.now, sent_at, PACKET, &self.rtt));
             }
             self.cubic.cwnd()
         }
 
         fn lose(&mut self) {
-            self.cubic.on_lost(&Lost { now: self.now, sent_at: self.now });
+            self.cubic.on_lost(&Lost { now: self.now, sent_at: self.now, bytes: PACKET });
         }
     }
 
@@ -199,8 +197,7 @@ mod tests {
     #[test]
     fn a_window_that_is_not_used_does_not_grow() {
         let mut path = Path::new();
-        let acked =
-            Acked { now: path.now, bytes: PACKET, sent_at: path.now, rtt: &path.rtt, window_limited: false };
+        let acked = Acked { window_limited: false, ..Acked::of(path.now, path.now, PACKET, &path.rtt) };
         path.cubic.on_acked(&acked);
         assert_eq!(path.cubic.cwnd(), 10_000);
     }

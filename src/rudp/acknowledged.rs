@@ -1,0 +1,124 @@
+//! What the peer's ACKs tell: what arrived, what is lost, and how the path is.
+
+use std::time::{Duration, Instant};
+
+use super::congestion::{Acked, Lost};
+use super::connection::{Connection, Flow};
+use super::recovery::Losses;
+use super::sent::{AckOutcome, Carried};
+use super::state::{Input, State};
+use super::{ConnectionError, PACKET_LEN_MIN};
+use crate::wire::packet::Ack;
+
+/// RFC 9002 (7.6.1): nothing has come through for so many probe timeouts.
+const PERSISTENT_CONGESTION_PTOS: u32 = 3;
+
+impl Connection {
+    pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) {
+        let mut fin_acked = false;
+        let (flow, delivery, black_hole) = (&mut self.flow, &mut self.delivery, &mut self.black_hole);
+        let outcome = self.sent.on_ack(ack, |packet, was_lost| {
+            match (&packet.carried, &mut *flow) {
+                (Carried::Data(range) | Carried::Copied(range), Flow::Send(window)) => {
+                    window.on_acked(range);
+                }
+                (Carried::Fin, _) => fin_acked = true,
+                _ => {}
+            }
+            black_hole.on_acked(packet.len);
+            if let (Some(snapshot), false) = (&packet.snapshot, was_lost) {
+                delivery.on_acked(now, packet.sent_at, snapshot, packet.len as u64);
+            }
+        });
+        let Ok(outcome) = outcome else { return self.abort(ConnectionError::OptimisticAck) };
+        if let Flow::Send(window) = &mut self.flow {
+            window.on_credit(ack.credit);
+        }
+        self.learn_from_ack(now, ack, &outcome);
+        self.check_delivered();
+        if fin_acked && self.advance(Input::RecvAckOfFin) && self.state == State::TimeWait {
+            self.wait(now);
+        }
+    }
+
+    /// What the ACK says of the path: its round trip, its losses, its rate.
+    fn learn_from_ack(&mut self, now: Instant, ack: &Ack<'_>, outcome: &AckOutcome) {
+        if let (Some(sent_at), true) = (outcome.newest_sent_at, outcome.is_largest_new) {
+            let delay = Duration::from_micros(ack.delay_us.into());
+            self.rtt.on_sample(now.saturating_duration_since(sent_at), delay);
+        }
+        if outcome.spurious > 0 {
+            self.stats.packets_spurious += u64::from(outcome.spurious);
+            self.reordering.on_spurious(now, &self.rtt);
+        }
+        if outcome.newest_sent_at.is_some() {
+            self.rtt.reset_backoff();
+        }
+        self.find_lost(now);
+        let Some(sent_at) = outcome.newest_sent_at else { return };
+        self.reordering.on_ack(now, &self.rtt);
+        self.due.probes = 0;
+        self.controller.on_acked(&Acked {
+            now,
+            bytes: outcome.acked_bytes,
+            in_flight: self.sent.bytes_in_flight(),
+            sent_at,
+            rtt: &self.rtt,
+            rate: self.delivery.sample(now),
+            window_limited: self.window_limited,
+        });
+        // Last, so that what this ACK brings does not open the window again.
+        if std::mem::take(&mut self.path_was_dead) {
+            self.controller.on_persistent_congestion();
+        }
+        self.acked_at = Some(now);
+        self.set_probe_timer(now);
+    }
+
+    pub(super) fn find_lost(&mut self, now: Instant) {
+        let loss_delay = self.reordering.loss_delay(&self.rtt);
+        let threshold = self.reordering.packet_threshold();
+        let mut losses = Losses::new(self.acked_at);
+        let (flow, due, black_hole) = (&mut self.flow, &mut self.due, &mut self.black_hole);
+        self.loss_at = self.sent.detect_lost(now, threshold, loss_delay, |packet| {
+            losses.add(packet);
+            black_hole.on_lost(packet.len);
+            match (&packet.carried, &mut *flow) {
+                (Carried::Data(range), Flow::Send(window)) => window.on_lost(range),
+                (Carried::Fin, _) => due.fin = true,
+                _ => {}
+            }
+        });
+        self.on_losses(now, &losses);
+        if self.packet_len > PACKET_LEN_MIN && self.black_hole.is_found() {
+            log::debug!("transfer {}: large packets vanish, going on with small ones", self.config.id);
+            self.packet_len = PACKET_LEN_MIN;
+        }
+        // A packet that was only late comes within another round trip.
+        if let Some(then) = now.checked_sub(loss_delay * 2) {
+            self.sent.forget_lost(then);
+        }
+    }
+
+    fn on_losses(&mut self, now: Instant, losses: &Losses) {
+        let Some(sent_at) = losses.newest else { return };
+        self.stats.packets_lost += losses.packets;
+        self.delivery.on_lost(losses.bytes);
+        self.controller.on_lost(&Lost { now, sent_at, bytes: losses.bytes });
+        self.set_probe_timer(now);
+        let silence = losses.oldest_unanswered.map(|oldest| sent_at.saturating_duration_since(oldest));
+        self.path_was_dead =
+            silence.is_some_and(|silence| silence > self.rtt.pto() * PERSISTENT_CONGESTION_PTOS);
+    }
+
+    /// Stop-and-wait and go-back-N: after a timeout everything in flight is sent again.
+    pub(super) fn go_back(&mut self, now: Instant) {
+        let mut losses = Losses::new(self.acked_at);
+        self.sent.lose_all(|packet| losses.add(packet));
+        if let Flow::Send(window) = &mut self.flow {
+            window.go_back();
+        }
+        self.due.fin |= self.state.awaits_ack_of_fin();
+        self.on_losses(now, &losses);
+    }
+}

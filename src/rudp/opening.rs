@@ -1,0 +1,74 @@
+//! The open, seen from the ear: the legs of the handshake, and what both ends agree on in them.
+
+use std::time::{Duration, Instant};
+
+use super::arq::ArqScheme;
+use super::congestion::ControllerKind;
+use super::connection::{Connection, Flow};
+use super::seal::Role;
+use super::state::{Input, State};
+use super::{ConnectionError, Direction, Event, SPEED_TIME};
+use crate::wire::packet::Setup;
+
+/// Ours: a SYN-ACK answers a SYN, but no offer is worth more of them.
+const SYN_ACKS_MAX: u8 = 10;
+
+impl Connection {
+    pub(super) fn on_syn(&mut self, number: u64, setup: &Setup, datagram_len: usize) {
+        if self.config.role == Role::Client {
+            return self.abort(ConnectionError::Protocol);
+        }
+        if self.advance(Input::RecvSyn) {
+            self.open_until = None;
+        }
+        if self.state != State::SynReceived {
+            return;
+        }
+        self.on_setup(setup, datagram_len);
+        if self.syn_acks < SYN_ACKS_MAX {
+            self.syn_acks += 1;
+            self.due.syn_ack = u32::try_from(number & 0xffff_ffff).ok();
+        }
+    }
+
+    pub(super) fn on_syn_ack(&mut self, now: Instant, echo: u32, setup: &Setup, datagram_len: usize) {
+        if self.config.role == Role::Server {
+            return self.abort(ConnectionError::Protocol);
+        }
+        self.on_setup(setup, datagram_len);
+        if !self.rtt.is_measured()
+            && let Some(sent_at) = self.sent.sent_at(echo.into())
+        {
+            self.rtt.on_sample(now.saturating_duration_since(sent_at), Duration::ZERO);
+        }
+        // The third leg.
+        self.due.ack = true;
+    }
+
+    /// What arrives in a larger packet confirms that size for the path; a small copy takes nothing back.
+    fn on_setup(&mut self, setup: &Setup, datagram_len: usize) {
+        let confirmed_len = datagram_len.min(self.config.packet_len_max).min(setup.packet_len.into());
+        self.packet_len = self.packet_len.max(confirmed_len);
+        self.peer_burst = setup.burst_len.into();
+        if !self.sent.is_any_in_flight() && !self.rtt.is_measured() {
+            self.arq = ArqScheme::from_number(setup.arq).unwrap_or_default();
+            let kind =
+                ControllerKind::from_number(setup.controller, setup.controller_arg).unwrap_or_default();
+            self.config.controller = kind;
+            self.controller = kind.start(self.packet_len, self.config.seed);
+        }
+        if let Flow::Send(window) = &mut self.flow {
+            window.on_credit(setup.credit);
+        }
+    }
+
+    pub(super) fn on_established(&mut self, now: Instant) {
+        self.speed_at = (self.config.direction == Direction::Send).then(|| now + SPEED_TIME);
+        self.open_until = None;
+        self.syn_at = None;
+        self.due.syn = 0;
+        self.events.push_back(Event::Established);
+        // An empty file is here as soon as the connection is.
+        self.check_delivered();
+    }
+}

@@ -1,0 +1,102 @@
+//! The connection's clock: every deadline in one place.
+
+use std::time::{Duration, Instant};
+
+use super::arq::OnTimeout;
+use super::connection::Connection;
+use super::rtt::PTO_MAX;
+use super::state::{Input, State};
+use super::{ConnectionError, PEER_SILENT_MAX, PROBES_PER_TIMEOUT, SPEED_BYTES_MIN, SPEED_TIME};
+
+/// Ours: who hears nothing and waits for nothing asks after this time, or two probe timeouts.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// The next time at which [`handle_timeout`](Self::handle_timeout) or [`poll_transmit`](Self::poll_transmit) has
+    /// something to do; `None` when only the peer can bring news.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.state == State::Closed {
+            return None;
+        }
+        let timers = [
+            self.open_until,
+            self.syn_at,
+            self.loss_at,
+            self.probe_at,
+            self.close_at,
+            self.keepalive_at(),
+            self.silent_until(),
+            self.speed_at,
+            self.pacer_deadline(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Acts on every timer due at `now`; calling it too early or twice does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.open_until) {
+            return self.abort(ConnectionError::NoAnswer);
+        }
+        if is_due(self.close_at) {
+            self.close_at = None;
+            if !self.advance(Input::TimeWaitOver) {
+                self.abort(ConnectionError::PeerLost);
+            }
+            return;
+        }
+        if is_due(self.silent_until()) {
+            return self.abort(ConnectionError::PeerLost);
+        }
+        if is_due(self.syn_at) {
+            self.due.syn = PROBES_PER_TIMEOUT;
+            self.syn_timer = (self.syn_timer * 2).min(PTO_MAX);
+            self.syn_at = Some(now + self.syn_timer);
+        }
+        if is_due(self.loss_at) {
+            self.find_lost(now);
+        }
+        if is_due(self.probe_at) {
+            self.stats.timeouts += 1;
+            self.rtt.back_off();
+            self.due.probes = PROBES_PER_TIMEOUT;
+            if self.arq.on_timeout() == OnTimeout::GoBack {
+                self.go_back(now);
+            }
+            self.set_probe_timer(now);
+        }
+        if is_due(self.speed_at) {
+            self.check_speed(now);
+        }
+        if is_due(self.keepalive_at()) {
+            self.due.ping = true;
+        }
+    }
+
+    /// When the peer, of whom nothing is expected, is asked whether it is there.
+    fn keepalive_at(&self) -> Option<Instant> {
+        let waits =
+            matches!(self.state, State::SynReceived | State::Established) && !self.sent.is_any_in_flight();
+        waits.then(|| self.heard_at + (self.rtt.pto() * 2).clamp(KEEPALIVE_MIN, PTO_MAX))
+    }
+
+    fn silent_until(&self) -> Option<Instant> {
+        let open = !matches!(self.state, State::Listen | State::SynSent | State::Closed);
+        open.then(|| self.heard_at + PEER_SILENT_MAX)
+    }
+
+    /// RFC 9002 (6.2.1): the probe timer runs from the last packet that wants an ACK.
+    pub(super) fn set_probe_timer(&mut self, now: Instant) {
+        self.probe_at = self.sent.is_any_in_flight().then(|| now + self.rtt.pto());
+    }
+
+    /// A peer that takes its file too slowly, for whatever reason, is let go.
+    fn check_speed(&mut self, now: Instant) {
+        let moved_bytes = self.moved_bytes();
+        if moved_bytes < self.speed_bytes + SPEED_BYTES_MIN && !self.delivered {
+            return self.abort(ConnectionError::TooSlow);
+        }
+        self.speed_bytes = moved_bytes;
+        self.speed_at = (!self.delivered).then(|| now + SPEED_TIME);
+    }
+}
