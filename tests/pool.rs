@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use packetboat::rudp::split_mix_64;
 use packetboat::transfer::pool::{Pool, PoolConfig, ReceiveRequest, SendRequest};
 use packetboat::transfer::sink::{Sink, Target};
+use packetboat::transfer::tuning::Tuning;
 use packetboat::transfer::{Progress, TransferError};
 use packetboat::wire::message::{Secret, TransferId};
 use packetboat::wire::name::FileName;
@@ -19,7 +20,8 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn pool(workers: usize, simulate: Option<&str>) -> Pool {
     let simulate = simulate.map(|spec| spec.parse().expect("a spec"));
-    Pool::start(&PoolConfig { ip: LOOPBACK, base_port: 0, workers, simulate }).expect("ports")
+    let tuning = Tuning { simulate, ..Tuning::default() };
+    Pool::start(&PoolConfig { ip: LOOPBACK, base_port: 0, workers, tuning }).expect("ports")
 }
 
 /// A file of chance, and its digest.

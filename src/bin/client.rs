@@ -1,12 +1,13 @@
 //! The client's command line: arguments, logger, exit code; the rest is in `packetboat::client`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 use packetboat::client::address::Address;
 use packetboat::client::{self, Action, Options};
-use packetboat::transfer::fault::FaultSpec;
+use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
 
 /// Talk in a chat room and fetch files from its shelf.
@@ -47,9 +48,8 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Simulate faults at the own UDP socket: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
-    #[arg(long, global = true, value_name = "SPEC")]
-    simulate: Option<FaultSpec>,
+    #[command(flatten)]
+    tuning: TuningArgs,
 
     /// Never ask anything
     #[arg(long, global = true)]
@@ -129,6 +129,13 @@ fn main() -> ExitCode {
         _ => log::LevelFilter::Trace,
     };
     env_logger::Builder::new().filter_module("packetboat", level).parse_default_env().init();
+    let tuning = match cli.tuning.open() {
+        Ok(tuning) => tuning,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "client: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     ExitCode::from(client::run(&Options {
         address: cli.address,
         nick: cli.nick,
@@ -136,6 +143,6 @@ fn main() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
         no_input: cli.no_input,
-        simulate: cli.simulate,
+        tuning,
     }))
 }

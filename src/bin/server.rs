@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use log::LevelFilter;
 use packetboat::server::{Limits, Server, ServerConfig, raise_descriptor_limit};
-use packetboat::transfer::fault::FaultSpec;
+use packetboat::transfer::tuning::TuningArgs;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -37,9 +37,8 @@ struct Args {
     /// Let everybody ask as fast as they can: for trusted networks and benches
     #[arg(long)]
     no_rate_limit: bool,
-    /// Faults at the own UDP sockets, for example loss=10%,reorder=5%,seed=7
-    #[arg(long, value_name = "SPEC")]
-    simulate: Option<FaultSpec>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     /// Tell more on stderr
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
@@ -71,7 +70,7 @@ fn run(args: Args) -> Result<Infallible, Box<dyn std::error::Error>> {
         listen: args.listen,
         udp_port: args.udp_port,
         files: args.files.clone(),
-        simulate: args.simulate,
+        tuning: args.tuning.open()?,
         ..ServerConfig::default()
     };
     config.workers = args.workers.map_or(config.workers, usize::from);

@@ -15,9 +15,9 @@ use super::download::{Asked, Download, Moving, Stage};
 pub use super::download::{Failed, Reaction, TransferEvent, View, Want};
 use super::report::{Fetched, Report};
 use crate::transfer::disk::Disk;
-use crate::transfer::fault::FaultSpec;
 use crate::transfer::pool::{Pool, PoolConfig, ReceiveRequest};
 use crate::transfer::sink::Sink;
+use crate::transfer::tuning::Tuning;
 use crate::transfer::{TransferError, stream};
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, Done, Offer, ServerMessage, TransferId, Transport};
@@ -42,7 +42,7 @@ const CLOSE_MAX: Duration = Duration::from_millis(700);
 pub struct Downloads {
     server: SocketAddr,
     rtt: Duration,
-    simulate: Option<FaultSpec>,
+    tuning: Tuning,
     number_next: u32,
     /// GETs without an answer, in order: the answers keep it.
     asked: VecDeque<Asked>,
@@ -55,12 +55,12 @@ pub struct Downloads {
 
 impl Downloads {
     /// Nothing under way; the pool and the disk thread start with the first download.
-    pub fn new(server: SocketAddr, rtt: Duration, simulate: Option<FaultSpec>) -> Downloads {
+    pub fn new(server: SocketAddr, rtt: Duration, tuning: Tuning) -> Downloads {
         let (tell, events) = crossbeam_channel::bounded(ENDINGS_MAX);
         Downloads {
             server,
             rtt,
-            simulate,
+            tuning,
             number_next: 1,
             asked: VecDeque::new(),
             under_way: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl Downloads {
                 SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
-            let config = PoolConfig { ip, base_port: 0, workers: 1, simulate: self.simulate.clone() };
+            let config = PoolConfig { ip, base_port: 0, workers: 1, tuning: self.tuning.clone() };
             self.pool = Some(Pool::start(&config).map_err(|source| system("open a UDP socket", source))?);
         }
         Ok(self.pool.as_ref().expect("just made"))

@@ -28,7 +28,7 @@ use self::event::Events;
 use self::session::{Answer, Session};
 use self::show::Screen;
 use self::signals::SignalSource;
-use crate::transfer::fault::FaultSpec;
+use crate::transfer::tuning::Tuning;
 use crate::wire::message::Transport;
 use crate::wire::name::Nick;
 
@@ -56,8 +56,8 @@ pub struct Options {
     pub quiet: bool,
     /// Never ask a person.
     pub no_input: bool,
-    /// Faults to simulate at the own UDP socket.
-    pub simulate: Option<FaultSpec>,
+    /// How the UDP socket and its connections behave.
+    pub tuning: Tuning,
 }
 
 /// What to do on the server.
@@ -118,7 +118,7 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     // What cannot be done is refused before anybody is bothered.
     let errand = oneshot::Errand::prepare(&options.action, options.json)?;
     let (session, guest) = log_in(options, screen)?;
-    let mut downloads = Downloads::new(session.server, session.rtt, options.simulate.clone());
+    let mut downloads = Downloads::new(session.server, session.rtt, options.tuning.clone());
     let typed = match errand {
         None => Some(typed::start().map_err(failed("read standard input"))?),
         Some(_) => None,

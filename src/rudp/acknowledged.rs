@@ -7,6 +7,7 @@ use super::connection::{Connection, Flow};
 use super::recovery::Losses;
 use super::sent::{AckOutcome, Carried};
 use super::state::{Input, State};
+use super::trace::TraceEvent;
 use super::{ConnectionError, PACKET_LEN_MIN};
 use crate::wire::packet::Ack;
 
@@ -73,6 +74,12 @@ impl Connection {
         }
         self.acked_at = Some(now);
         self.set_probe_timer(now);
+        let snd_una = match &self.flow {
+            Flow::Send(window) => Some(window.snd_una()),
+            Flow::Receive(_) => None,
+        };
+        self.tracer.tell(|| TraceEvent::PacketsAcked { bytes: outcome.acked_bytes, snd_una });
+        self.trace_metrics();
     }
 
     pub(super) fn find_lost(&mut self, now: Instant) {
@@ -80,7 +87,9 @@ impl Connection {
         let threshold = self.reordering.packet_threshold();
         let mut losses = Losses::new(self.acked_at);
         let (flow, due, black_hole) = (&mut self.flow, &mut self.due, &mut self.black_hole);
-        self.loss_at = self.sent.detect_lost(now, threshold, loss_delay, |packet| {
+        let tracer = &mut self.tracer;
+        self.loss_at = self.sent.detect_lost(now, threshold, loss_delay, |number, packet| {
+            tracer.tell(|| TraceEvent::PacketLost { number });
             losses.add(packet);
             black_hole.on_lost(packet.len);
             match (&packet.carried, &mut *flow) {
@@ -114,7 +123,11 @@ impl Connection {
     /// Stop-and-wait and go-back-N: after a timeout everything in flight is sent again.
     pub(super) fn go_back(&mut self, now: Instant) {
         let mut losses = Losses::new(self.acked_at);
-        self.sent.lose_all(|packet| losses.add(packet));
+        let tracer = &mut self.tracer;
+        self.sent.lose_all(|number, packet| {
+            tracer.tell(|| TraceEvent::PacketLost { number });
+            losses.add(packet);
+        });
         if let Flow::Send(window) = &mut self.flow {
             window.go_back();
         }

@@ -8,7 +8,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::arq::ArqScheme;
-use super::congestion::Controller;
+use super::congestion::{Controller, ControllerKind};
 use super::delivery::Delivery;
 use super::pacer::Pacer;
 use super::recovery::{BlackHole, Reordering};
@@ -18,6 +18,7 @@ use super::seal::{Keys, Role, reconstruct};
 use super::send_window::SendWindow;
 use super::sent::SentPackets;
 use super::state::{Input, State};
+use super::trace::{Trace, TraceEvent, Tracer};
 use super::transmit::Due;
 use super::{Config, ConnectionError, Direction, Event, PACKET_LEN_MIN, Stats};
 use crate::wire::packet::{Body, Header, Kind};
@@ -63,7 +64,9 @@ pub struct Connection {
     pub(super) flow: Flow,
     pub(super) rtt: Rtt,
     pub(super) arq: ArqScheme,
+    pub(super) controller_kind: ControllerKind,
     pub(super) controller: Box<dyn Controller>,
+    pub(super) tracer: Tracer,
     pub(super) delivery: Delivery,
     pub(super) reordering: Reordering,
     pub(super) pacer: Pacer,
@@ -111,6 +114,7 @@ impl Connection {
             }
         };
         let syn_timer = (config.rtt_guess * 3).clamp(SYN_TIMER_MIN, SYN_TIMER_MAX);
+        let kind = config.controller.unwrap_or_default();
         Connection {
             state: if opens { State::SynSent } else { State::Listen },
             keys: Keys::new(&config.key.0, config.role),
@@ -119,8 +123,10 @@ impl Connection {
             received: RecvNumbers::default(),
             flow,
             rtt: Rtt::new(config.rtt_guess),
-            arq: config.arq,
-            controller: config.controller.start(PACKET_LEN_MIN, config.seed),
+            arq: config.arq.unwrap_or_default(),
+            controller_kind: kind,
+            tracer: Tracer::new(now),
+            controller: kind.start(PACKET_LEN_MIN, config.seed),
             delivery: Delivery::default(),
             reordering: Reordering::default(),
             pacer: Pacer::default(),
@@ -148,6 +154,11 @@ impl Connection {
             events: VecDeque::new(),
             config,
         }
+    }
+
+    /// Tells what happens from now on to `trace`.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.tracer.set_sink(trace);
     }
 
     /// Where the connection is.
@@ -196,6 +207,7 @@ impl Connection {
 
     /// Takes one datagram. Octets of the file that are new go to `keep`; they are acknowledged only if it succeeds.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], keep: &mut Keep<'_>) -> Receipt {
+        self.tracer.at(now);
         let receipt = self.handle_packet(now, datagram, keep);
         if receipt == Receipt::Refused {
             self.stats.datagrams_refused += 1;
@@ -221,6 +233,7 @@ impl Connection {
             return Receipt::Accepted { newest: false };
         };
         self.heard_at = now;
+        self.tracer.tell(|| TraceEvent::PacketReceived { number, kind: header.kind, len: datagram_len });
         if !matches!(body, Body::Syn(_)) && self.advance(Input::RecvOther) {
             self.on_established(now);
         }
@@ -271,12 +284,26 @@ impl Connection {
     /// Goes to the next state where the table has one; says so.
     pub(super) fn advance(&mut self, input: Input) -> bool {
         let Some(next) = self.state.next(input) else { return false };
-        log::debug!("transfer {}: {:?} -> {next:?}", self.config.id, self.state);
-        self.state = next;
+        let old = std::mem::replace(&mut self.state, next);
+        log::debug!("transfer {}: {old:?} -> {next:?}", self.config.id);
+        self.tracer.tell(|| TraceEvent::State { old, new: next });
         if next == State::Closed && input != Input::Abort {
             self.events.push_back(Event::Closed(Ok(())));
         }
         true
+    }
+
+    /// Tells how the path is.
+    pub(super) fn trace_metrics(&mut self) {
+        let (cwnd, bytes_in_flight) = (self.window_bytes(), self.sent.bytes_in_flight());
+        let (rtt, controller) = (&self.rtt, &self.controller);
+        self.tracer.tell(|| TraceEvent::Metrics {
+            cwnd,
+            bytes_in_flight,
+            srtt: rtt.srtt(),
+            min_rtt: rtt.min(),
+            pacing_rate: controller.pacing_rate(),
+        });
     }
 
     /// How many octets of packets may be in flight.

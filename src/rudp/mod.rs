@@ -28,6 +28,7 @@ pub mod send_window;
 pub mod sent;
 pub mod state;
 mod timers;
+pub mod trace;
 mod transmit;
 
 use std::time::Duration;
@@ -101,10 +102,10 @@ pub struct Config {
     pub rtt_guess: Duration,
     /// How long to wait for the peer's first authentic packet.
     pub open_max: Duration,
-    /// How losses shall be repaired: a client proposes, a server takes up what it is proposed.
-    pub arq: ArqScheme,
+    /// How losses shall be repaired. A client that asks for a scheme gets it; else the server's wish counts, else the default.
+    pub arq: Option<ArqScheme>,
     /// Who shall control congestion; likewise.
-    pub controller: ControllerKind,
+    pub controller: Option<ControllerKind>,
     /// A receiver's: the sender may not go beyond this offset before [`Connection::grant`].
     pub granted: u64,
     /// Where the connection's chance comes from.

@@ -51,11 +51,10 @@ impl Connection {
         self.packet_len = self.packet_len.max(confirmed_len);
         self.peer_burst = setup.burst_len.into();
         if !self.sent.is_any_in_flight() && !self.rtt.is_measured() {
-            self.arq = ArqScheme::from_number(setup.arq).unwrap_or_default();
-            let kind =
-                ControllerKind::from_number(setup.controller, setup.controller_arg).unwrap_or_default();
-            self.config.controller = kind;
-            self.controller = kind.start(self.packet_len, self.config.seed);
+            let kind = ControllerKind::from_number(setup.controller, setup.controller_arg);
+            self.arq = ArqScheme::from_number(setup.arq).or(self.config.arq).unwrap_or_default();
+            self.controller_kind = kind.or(self.config.controller).unwrap_or_default();
+            self.controller = self.controller_kind.start(self.packet_len, self.config.seed);
         }
         if let Flow::Send(window) = &mut self.flow {
             window.on_credit(setup.credit);

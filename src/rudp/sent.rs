@@ -214,7 +214,7 @@ impl SentPackets {
         now: Instant,
         packet_threshold: u64,
         loss_delay: Duration,
-        mut on_lost: impl FnMut(&SentPacket),
+        mut on_lost: impl FnMut(u64, &SentPacket),
     ) -> Option<Instant> {
         let largest = self.largest_acked?;
         for (i, word) in self.words.iter_mut().enumerate() {
@@ -233,18 +233,19 @@ impl SentPackets {
                 word.lost |= bit;
                 self.in_flight -= 1;
                 self.bytes_in_flight -= packet.len as u64;
-                on_lost(packet);
+                on_lost(number, packet);
             }
         }
         None
     }
 
     /// Declares lost all that is in flight, and tells `on_lost` of each.
-    pub fn lose_all(&mut self, mut on_lost: impl FnMut(&SentPacket)) {
+    pub fn lose_all(&mut self, mut on_lost: impl FnMut(u64, &SentPacket)) {
         for (i, word) in self.words.iter_mut().enumerate() {
             let mut bits = word.in_flight;
             while bits != 0 {
-                on_lost(&self.packets[i * 64 + bits.trailing_zeros() as usize]);
+                let index = i * 64 + bits.trailing_zeros() as usize;
+                on_lost(self.base + index as u64, &self.packets[index]);
                 bits &= bits - 1;
             }
             word.lost |= std::mem::take(&mut word.in_flight);
@@ -329,12 +330,12 @@ mod tests {
         }
         ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 240));
         assert_eq!(
-            sent.detect_lost(now, 3, DELAY, |_| panic!("only two have overtaken it")),
+            sent.detect_lost(now, 3, DELAY, |_, _| panic!("only two have overtaken it")),
             Some(now + DELAY)
         );
         ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 120));
         let mut lost = Vec::new();
-        assert_eq!(sent.detect_lost(now, 3, DELAY, |packet| lost.push(packet.carried.clone())), None);
+        assert_eq!(sent.detect_lost(now, 3, DELAY, |_, packet| lost.push(packet.carried.clone())), None);
         assert_eq!(lost, [data(0)]);
         assert_eq!((sent.bytes_in_flight(), sent.lowest_tracked()), (120, 0));
         ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").spurious, 1));
@@ -347,7 +348,7 @@ mod tests {
         (0..3).for_each(|number| _ = push(&mut sent, data(number), 100, now));
         ack(&[1], |ack| _ = sent.on_ack(ack, |_, _| ()).expect("sent"));
         let mut lost = 0;
-        assert_eq!(sent.detect_lost(now + DELAY, 3, DELAY, |_| lost += 1), None);
+        assert_eq!(sent.detect_lost(now + DELAY, 3, DELAY, |_, _| lost += 1), None);
         assert_eq!((lost, sent.bytes_in_flight()), (1, 100));
     }
 

@@ -34,6 +34,7 @@ impl Connection {
 
     /// Acts on every timer due at `now`; calling it too early or twice does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.tracer.at(now);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.open_until) {
             return self.abort(ConnectionError::NoAnswer);
@@ -64,6 +65,7 @@ impl Connection {
                 self.go_back(now);
             }
             self.set_probe_timer(now);
+            self.trace_metrics();
         }
         if is_due(self.speed_at) {
             self.check_speed(now);

@@ -5,9 +5,13 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::time::Instant;
 
+use super::arq::ArqScheme;
+use super::congestion::ControllerKind;
 use super::connection::{Connection, Flow};
+use super::seal::Role;
 use super::sent::{Carried, SentPacket, TRACKED_MAX};
 use super::state::State;
+use super::trace::TraceEvent;
 use super::{ConnectionError, Direction, PACKET_LEN_MIN, split_mix_64};
 use crate::wire::packet::{
     Body, DATA_OVERHEAD, DATA_PREFIX_LEN, HEADER_LEN, Header, Kind, Reason, Setup, TAG_LEN, emit_ack,
@@ -114,6 +118,7 @@ impl Connection {
         buffer: &mut [u8],
         source: &mut Source<'_>,
     ) -> Option<Transmit> {
+        self.tracer.at(now);
         if let Some(reason) = self.due.rst.take() {
             return Some(self.emit(now, buffer, Carried::Nothing, |_| Body::Rst { reason }));
         }
@@ -167,9 +172,14 @@ impl Connection {
             Flow::Send(_) => 0,
             Flow::Receive(window) => window.credit(),
         };
-        let (controller, controller_arg) = self.config.controller.number();
+        // A client names what it wants, 0 for nothing in particular; a server what it does.
+        let (arq, controller) = match self.config.role {
+            Role::Client => (self.config.arq, self.config.controller),
+            Role::Server => (Some(self.arq), Some(self.controller_kind)),
+        };
+        let (controller, controller_arg) = controller.map_or((0, 0), ControllerKind::number);
         Setup {
-            arq: self.arq.number(),
+            arq: arq.map_or(0, ArqScheme::number),
             controller,
             controller_arg,
             packet_len: u16::try_from(self.config.packet_len_max).unwrap_or(u16::MAX),
@@ -197,7 +207,7 @@ impl Connection {
         let packet = &mut buffer[..padded_len];
         packet.fill(0);
         body.emit(&mut packet[HEADER_LEN..]);
-        self.seal(kind, number, packet)
+        self.seal(kind, number, None, packet)
     }
 
     fn emit_ack(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
@@ -211,7 +221,7 @@ impl Connection {
         let body_len = emit_ack(&mut buffer[HEADER_LEN..], delay_us, credit, first_word, words);
         let packet_len = HEADER_LEN + body_len + TAG_LEN;
         let number = self.sent.push_unacked(packet_len, now);
-        Some(self.seal(Kind::Ack, number, &mut buffer[..packet_len]))
+        Some(self.seal(Kind::Ack, number, None, &mut buffer[..packet_len]))
     }
 
     /// Books, writes and seals a small packet; `body` is told how far back the lowest tracked number is.
@@ -234,15 +244,16 @@ impl Connection {
         if kind != Kind::Rst {
             self.set_probe_timer(now);
         }
-        self.seal(kind, number, &mut buffer[..packet_len])
+        self.seal(kind, number, None, &mut buffer[..packet_len])
     }
 
-    fn seal(&mut self, kind: Kind, number: u64, packet: &mut [u8]) -> Transmit {
+    fn seal(&mut self, kind: Kind, number: u64, offset: Option<u64>, packet: &mut [u8]) -> Transmit {
         #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits travel")]
         let header = Header { kind, id: self.config.id, number_low: number as u32 };
         header.emit(packet);
         self.keys.seal(number, packet);
         self.stats.packets_sent += 1;
+        self.tracer.tell(|| TraceEvent::PacketSent { number, kind, len: packet.len(), offset });
         Transmit { len: packet.len(), segment_len: packet.len() }
     }
 
@@ -269,7 +280,7 @@ impl Connection {
         for (packet, Planned { number, range }) in buffer[..len].chunks_mut(segment_len).zip(plan) {
             let data = Body::Data { back: self.back(*number), offset: range.start, data: &[] };
             data.emit(&mut packet[HEADER_LEN..]);
-            self.seal(Kind::Data, *number, packet);
+            self.seal(Kind::Data, *number, Some(range.start), packet);
         }
         self.set_probe_timer(now);
         Some(Transmit { len, segment_len })

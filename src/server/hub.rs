@@ -291,6 +291,7 @@ impl Drop for Seat {
 mod tests {
     use super::*;
     use crate::transfer::pool::PoolConfig;
+    use crate::transfer::tuning::Tuning;
     use std::io::Read as _;
     use std::net::{Ipv4Addr, TcpListener};
 
@@ -300,7 +301,8 @@ mod tests {
     fn hub() -> (Arc<Hub>, TcpListener) {
         let folder = tempfile::tempdir().expect("a folder");
         let shelf = Shelf::open(folder.path()).expect("a shelf");
-        let pool = Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, simulate: None });
+        let pool =
+            Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, tuning: Tuning::default() });
         let limits = Limits::default();
         let writer = Writer::start(&limits).expect("a thread");
         let hub = Hub::new(limits, writer, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);

@@ -30,9 +30,9 @@ use log::{error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::transfer::disk::Disk;
-use crate::transfer::fault::FaultSpec;
 use crate::transfer::pool::{Pool, PoolConfig};
 use crate::transfer::shelf::Shelf;
+use crate::transfer::tuning::Tuning;
 use crate::transfer::wake::Waker;
 use hub::Hub;
 use writer::Writer;
@@ -54,8 +54,8 @@ pub struct ServerConfig {
     pub files: PathBuf,
     /// What each peer is granted.
     pub limits: Limits,
-    /// Faults to simulate at the UDP sockets.
-    pub simulate: Option<FaultSpec>,
+    /// How the UDP sockets and connections behave.
+    pub tuning: Tuning,
 }
 
 impl Default for ServerConfig {
@@ -66,7 +66,7 @@ impl Default for ServerConfig {
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             files: PathBuf::from("files"),
             limits: Limits::default(),
-            simulate: None,
+            tuning: Tuning::default(),
         }
     }
 }
@@ -142,12 +142,8 @@ impl Server {
         })?;
         let local_addr = listener.local_addr()?;
         let base_port = udp_base(&config)?;
-        let pool_config = PoolConfig {
-            ip: listen.ip(),
-            base_port,
-            workers: config.workers,
-            simulate: config.simulate.clone(),
-        };
+        let pool_config =
+            PoolConfig { ip: listen.ip(), base_port, workers: config.workers, tuning: config.tuning.clone() };
         let pool =
             Pool::start(&pool_config).map_err(|source| ServerError::Udp { base: base_port, source })?;
         let udp_ports = pool.ports().to_vec();

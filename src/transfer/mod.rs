@@ -7,6 +7,8 @@ pub mod shelf;
 pub mod sink;
 pub mod socket;
 pub mod stream;
+pub mod trace;
+pub mod tuning;
 pub mod wake;
 mod worker;
 

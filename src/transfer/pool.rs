@@ -11,16 +11,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
-use super::fault::{Fault, FaultSpec};
+use super::fault::Fault;
 use super::sink::Sink;
 use super::socket::{Path, Socket};
+use super::tuning::Tuning;
 use super::wake::Waker;
 use super::worker::{Command, End, Transfer, Worker};
 use super::{Progress, TransferError};
-use crate::rudp::congestion::ControllerKind;
-use crate::rudp::{
-    ArqScheme, Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role,
-};
+use crate::rudp::{Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role};
 use crate::wire::message::{Secret, TransferId};
 
 /// Ours: how far a sender may be ahead of the first gap. It is a bound on what is in flight, not memory: a receiver
@@ -39,8 +37,8 @@ pub struct PoolConfig {
     pub base_port: u16,
     /// How many workers.
     pub workers: usize,
-    /// Faults to simulate at every socket.
-    pub simulate: Option<FaultSpec>,
+    /// How the sockets and connections behave.
+    pub tuning: Tuning,
 }
 
 /// A file to send to whoever opens the connection with this key.
@@ -89,6 +87,7 @@ pub struct Pool {
     workers: Mutex<Vec<Handle>>,
     ports: Vec<u16>,
     burst_len: u32,
+    tuning: Tuning,
 }
 
 #[derive(Debug)]
@@ -113,11 +112,11 @@ impl Pool {
             };
             let socket = Socket::bind((config.ip, port).into())?;
             burst_len = burst_len.min(socket.burst_len());
-            let fault = config.simulate.clone().map(|spec| Fault::new(spec, index as u64));
+            let fault = config.tuning.simulate.clone().map(|spec| Fault::new(spec, index as u64));
             workers.push(Handle::start(index, socket, fault)?);
         }
         let ports = workers.iter().map(|worker| worker.port).collect();
-        Ok(Pool { workers: Mutex::new(workers), ports, burst_len })
+        Ok(Pool { workers: Mutex::new(workers), ports, burst_len, tuning: config.tuning.clone() })
     }
 
     /// The workers' UDP ports, in order.
@@ -174,25 +173,29 @@ impl Pool {
         let mut seed = [0; 8];
         // Without the system's randomness the numbers left out can be guessed; the seal holds all the same.
         let _ = getrandom::fill(&mut seed);
+        let packet_len_max = if peer_ip.is_ipv4() { PACKET_LEN_IPV4 } else { PACKET_LEN_IPV6 };
         Config {
             role: Role::Client,
             direction: Direction::Receive,
             id,
             key,
             size,
-            packet_len_max: if peer_ip.is_ipv4() { PACKET_LEN_IPV4 } else { PACKET_LEN_IPV6 },
+            packet_len_max: self.tuning.packet_len_max.unwrap_or(packet_len_max).min(packet_len_max),
             window_bytes: WINDOW_BYTES,
             burst_len: self.burst_len,
             rtt_guess: rtt,
             open_max: OFFER_LIFE,
-            arq: ArqScheme::default(),
-            controller: ControllerKind::default(),
+            arq: self.tuning.arq,
+            controller: self.tuning.controller,
             granted: u64::MAX,
             seed: u64::from_ne_bytes(seed),
         }
     }
 
-    fn start_transfer(&self, transfer: Transfer) -> u16 {
+    fn start_transfer(&self, mut transfer: Transfer) -> u16 {
+        if let Some(trace) = &self.tuning.trace {
+            transfer.connection.set_trace(trace.of(transfer.id));
+        }
         let least = self
             .workers
             .lock()

@@ -147,8 +147,8 @@ pub fn configs(size: u64, seed: u64) -> (Config, Config) {
         burst_len: 212_992,
         rtt_guess: Duration::from_millis(30),
         open_max: OFFER_LIFE,
-        arq: ArqScheme::default(),
-        controller: ControllerKind::default(),
+        arq: Some(ArqScheme::default()),
+        controller: Some(ControllerKind::default()),
         granted: u64::MAX,
         seed,
     };

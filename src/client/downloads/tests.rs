@@ -14,7 +14,7 @@ fn name() -> FileName {
 /// A client that has asked for the file; `fall_back` as when nobody insisted on UDP.
 fn asked(folder: &tempfile::TempDir, fall_back: bool) -> Downloads {
     let server = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut downloads = Downloads::new(server, Duration::from_millis(1), None);
+    let mut downloads = Downloads::new(server, Duration::from_millis(1), Tuning::default());
     let target = Target::Folder(folder.path().into(), name());
     let said = downloads.ask(Want { name: name(), target, transport: Transport::Udp, fall_back });
     assert_eq!(lines(&said), ["GET_udp a.txt"]);

@@ -1,0 +1,73 @@
+//! What a person may choose of the connections of a process; the same flags on both binaries.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::fault::FaultSpec;
+use super::trace::TraceFile;
+use crate::rudp::congestion::ControllerKind;
+use crate::rudp::{ArqScheme, PACKET_LEN_IPV4, PACKET_LEN_MIN};
+
+/// The flags.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TuningArgs {
+    /// Simulate faults at the own UDP socket: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
+    #[arg(long, global = true, value_name = "SPEC")]
+    simulate: Option<FaultSpec>,
+
+    /// How losses are repaired: stop-and-wait, go-back-n or selective-repeat
+    #[arg(long, global = true, value_name = "SCHEME")]
+    arq: Option<ArqScheme>,
+
+    /// The congestion controller: fixed[:PACKETS], aimd, cubic or bbr
+    #[arg(long, global = true, value_name = "NAME")]
+    cc: Option<ControllerKind>,
+
+    /// The largest UDP payload in bytes, 1200 to 1472
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_packet_len)]
+    max_packet: Option<usize>,
+
+    /// Write what the UDP connections do to FILE, as JSON lines (qlog)
+    #[arg(long, global = true, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+fn parse_packet_len(text: &str) -> Result<usize, String> {
+    let len = text.parse().ok().filter(|len| (PACKET_LEN_MIN..=PACKET_LEN_IPV4).contains(len));
+    len.ok_or_else(|| format!("not a number from {PACKET_LEN_MIN} to {PACKET_LEN_IPV4}"))
+}
+
+/// What the flags ask for. What is left open is a client's leave to the server, and a server's to the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    /// Faults to simulate at every socket.
+    pub simulate: Option<FaultSpec>,
+    /// The scheme.
+    pub arq: Option<ArqScheme>,
+    /// The congestion controller.
+    pub controller: Option<ControllerKind>,
+    /// The largest UDP payload, where it is not that of a 1,500-octet IP packet.
+    pub packet_len_max: Option<usize>,
+    /// Where every connection tells what it does.
+    pub trace: Option<TraceFile>,
+}
+
+impl TuningArgs {
+    /// Opens the trace file, if one is asked for; the error says so.
+    pub fn open(self) -> io::Result<Tuning> {
+        let trace = self.trace.map(|path| {
+            TraceFile::create(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write the trace {}: {error}", path.display()))
+            })
+        });
+        Ok(Tuning {
+            simulate: self.simulate,
+            arq: self.arq,
+            controller: self.cc,
+            packet_len_max: self.max_packet,
+            trace: trace.transpose()?,
+        })
+    }
+}
