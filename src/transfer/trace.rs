@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::rudp::State;
 use crate::rudp::trace::{Trace, TraceEvent};
 use crate::wire::message::TransferId;
 
@@ -50,13 +51,24 @@ impl TraceFile {
             let (name, data) = describe(event);
             trace
                 .write(&json!({ "time": time_ms, "name": name, "group_id": id.0.to_string(), "data": data }));
+            // A process may end at any time after its last transfer.
+            if matches!(event, TraceEvent::State { new: State::Closed | State::TimeWait, .. }) {
+                trace.flush();
+            }
         })
     }
 
     fn write(&self, line: &Value) {
+        self.try_to(|out| writeln!(out, "{line}"));
+    }
+
+    fn flush(&self) {
+        self.try_to(Write::flush);
+    }
+
+    fn try_to(&self, act: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
         let mut out = self.shared.out.lock();
-        let failed = out.as_mut().and_then(|out| writeln!(out, "{line}").err());
-        if let Some(error) = failed {
+        if let Some(error) = out.as_mut().and_then(|out| act(out).err()) {
             log::error!("the trace ends here: {error}");
             *out = None;
         }
@@ -110,7 +122,6 @@ fn describe(event: &TraceEvent) -> (&'static str, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rudp::State;
     use crate::wire::packet::Kind;
 
     #[test]

@@ -19,6 +19,9 @@ const DRAIN_GAIN: f64 = 1.0 / STARTUP_GAIN;
 /// BBR v1 (4.3.4.2): one round asks for more, one gives back what that has queued, six go by.
 const CYCLE_GAINS: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 
+/// Ours: who shares the path with others that fill its queue cannot empty it alone.
+const DRAIN_RTTS_MAX: u32 = 4;
+
 /// BBR v1 (4.2.3.2): what is in flight may be twice what the path holds, for ACKs come late and in lumps.
 const CWND_GAIN: f64 = 2.0;
 
@@ -47,10 +50,13 @@ const TRAIN_PACKETS_MIN: u64 = 7;
 /// Ours: the first window leaves in one piece; what was sent later than this is no part of it.
 const TRAIN_SPREAD_MAX: Duration = Duration::from_millis(1);
 
+/// Ours: a queue of a fifth of a round trip is no jitter; most of the train's rate has been seen to arrive by then.
+const TRAIN_RTT_GROWTH: f64 = 1.2;
+
 /// Ours: a rate above the train's by this shows that the train was held up.
 const TRAIN_TOO_LOW: f64 = 1.1;
 
-/// Ours: the train is a guess; this much more may be sent until the path has confirmed it.
+/// Ours: when the path has brought all that the train promised, so much more asks whether there is more.
 const TRAIN_GAIN: f64 = 1.25;
 
 /// BBR v1 (4.2.3.2): four packets keep the ACKs of a receiver that waits for a second packet coming.
@@ -156,6 +162,12 @@ impl Bbr {
         }
     }
 
+    /// Sent at the train's rate, a queue grows: the path ends here, the train was a little too fast.
+    fn train_queues(&self, acked: &Acked<'_>) -> bool {
+        let queued = acked.rtt.srtt() > self.model.min_rtt().mul_f64(TRAIN_RTT_GROWTH);
+        queued && self.train_rate().is_some_and(|rate| self.model.bandwidth() > rate / 2.0)
+    }
+
     fn on_round(&mut self, excess_loss: f64, inflight_max: u64, rtt_min: Duration) {
         let queued = rtt_min > self.model.min_rtt().mul_f64(QUEUE_RTT_GROWTH);
         let overflowed = queued && excess_loss > EXCESS_LOSS;
@@ -170,10 +182,9 @@ impl Bbr {
             } else {
                 self.full_rounds += 1;
             }
-            // The train has told where the growth ends, and it has ended there.
-            let confirmed =
-                self.full_rounds > 0 && self.train_rate().is_some_and(|rate| bandwidth > 0.9 * rate);
-            if overflowed || confirmed {
+            // A round that brings all that the train promised is followed by one at a little more.
+            let ends_there = self.full_rounds > 1 && self.train_rate().is_some();
+            if overflowed || ends_there {
                 self.full_rounds = FULL_ROUNDS;
             }
         }
@@ -183,15 +194,22 @@ impl Bbr {
         let now = acked.now;
         let bdp = self.model.bdp();
         match self.phase {
-            Phase::Startup if self.is_full() => self.phase = Phase::Drain,
+            Phase::Startup if self.is_full() || self.train_queues(acked) => {
+                self.full_rounds = FULL_ROUNDS;
+                self.phase = Phase::Drain;
+            }
             Phase::Drain if acked.in_flight as f64 <= bdp => {
                 self.phase = Phase::ProbeBw { step: self.first_step, since: now };
             }
             Phase::ProbeBw { step, since } => {
-                let over = now.saturating_duration_since(since) >= self.model.min_rtt();
-                // Giving back is over as soon as it is done.
-                let drained = step == 1 && acked.in_flight as f64 <= bdp;
-                if over || drained {
+                let in_step = now.saturating_duration_since(since);
+                // BBR v3 (5.3.3.1): giving back is over when it is done, or a queue that an estimate a little too high
+                // has built would stay for ever.
+                let over = match step {
+                    1 => acked.in_flight as f64 <= bdp || in_step >= self.model.min_rtt() * DRAIN_RTTS_MAX,
+                    _ => in_step >= self.model.min_rtt(),
+                };
+                if over {
                     let step = (step + 1) % CYCLE_GAINS.len();
                     // A probe that met no end of the queue raises the bound that an earlier one has set.
                     if step == 0 {
@@ -279,7 +297,8 @@ impl Controller for Bbr {
             return Some(u64::MAX);
         }
         let rate = match self.train_rate().filter(|_| self.phase == Phase::Startup) {
-            Some(train) => (bandwidth * STARTUP_GAIN).clamp(train, train * TRAIN_GAIN),
+            Some(train) if self.full_rounds == 0 => train,
+            Some(train) => train * TRAIN_GAIN,
             None => bandwidth * self.gain(),
         };
         #[expect(
