@@ -149,8 +149,11 @@ impl Bbr {
                     }
                 }
             }
-            // The path has shown more than the train said.
-            Some(Train::Measured(rate)) if self.model.bandwidth() > rate * TRAIN_TOO_LOW => Train::Useless,
+            // The path has shown more than the train said: the search begins anew.
+            Some(Train::Measured(rate)) if self.model.bandwidth() > rate * TRAIN_TOO_LOW => {
+                self.full_rounds = 0;
+                Train::Useless
+            }
             Some(train) => train,
         });
     }
@@ -182,9 +185,7 @@ impl Bbr {
             } else {
                 self.full_rounds += 1;
             }
-            // A round that brings all that the train promised is followed by one at a little more.
-            let ends_there = self.full_rounds > 1 && self.train_rate().is_some();
-            if overflowed || ends_there {
+            if overflowed {
                 self.full_rounds = FULL_ROUNDS;
             }
         }
