@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ranges::RangeSet;
 
-/// Ours (GOALS S31 calls it the smallest useful packet): a peer that grants less at a time is made to wait.
+/// Ours (S31): the smallest packet that is worth its header; a peer that grants less at a time is made to wait.
 pub const PAYLOAD_LEN_MIN: u64 = 64;
 
 /// Which octets of the file to send next. The file itself is the retransmission store; this knows only offsets.

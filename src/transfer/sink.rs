@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::TransferError;
 use crate::wire::name::FileName;
 
-/// Contiguous octets are joined into writes of this size (DESIGN 6: a write per segment is 3.6 times slower).
+/// Contiguous octets are joined into writes of this size (measured: a write per segment is 3.6 times slower).
 const RUN_LEN_MAX: usize = 256 * 1024;
 
 /// The octets that one read of a whole-file digest takes.

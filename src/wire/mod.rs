@@ -1,4 +1,4 @@
-//! Bytes to types and back: control lines ([`line`], [`message`]), the names and texts in them ([`name`], [`text`]),
+//! Bytes to types and back: control lines ([`mod@line`], [`message`]), the names and texts in them ([`name`], [`text`]),
 //! and datagrams ([`packet`]). Nothing here reads a socket, and nothing trusts a length that a peer claims.
 
 pub mod line;
