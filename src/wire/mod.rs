@@ -1,5 +1,5 @@
-//! Bytes to types and back: control lines ([`mod@line`], [`message`]), the names and texts in them ([`name`], [`text`]),
-//! and datagrams ([`packet`]). Nothing here reads a socket, and nothing trusts a length that a peer claims.
+//! Bytes to types and back: control lines ([`mod@line`], [`message`]), the names and texts in them ([`name`],
+//! [`text`]), and datagrams ([`packet`]). Nothing here reads a socket, and nothing trusts a length that a peer claims.
 
 pub mod line;
 pub mod message;
