@@ -2,7 +2,7 @@
 //!
 //! The phases and gains are those of BBR v1 (draft-cardwell-iccrg-bbr-congestion-control-00); the bound on what is in
 //! flight after a loss from a full queue follows BBR v2 and v3 (draft-ietf-ccwg-bbr). Ours: the share of loss that
-//! stays when less is sent is weather, not congestion ([`bbr_model`](super::bbr_model)), and start-up learns the
+//! stays when less is sent is weather, not congestion (`bbr_model`), and start-up learns the
 //! bottleneck from the spacing of the first acknowledgements.
 
 use std::time::{Duration, Instant};
