@@ -21,7 +21,7 @@ pub struct TuningArgs {
     #[arg(long, global = true, value_name = "SCHEME")]
     arq: Option<ArqScheme>,
 
-    /// The congestion controller: fixed[:PACKETS], aimd, cubic or bbr
+    /// The congestion controller: fixed, fixed:PACKETS, aimd, cubic or bbr
     #[arg(long, global = true, value_name = "NAME")]
     cc: Option<ControllerKind>,
 
