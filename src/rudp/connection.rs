@@ -91,9 +91,9 @@ pub struct Connection {
     pub(super) close_at: Option<Instant>,
     /// When the peer last acknowledged something new.
     pub(super) acked_at: Option<Instant>,
-    /// When the peer's speed is judged next, and what had moved at the last time.
+    /// When the peer's speed is looked at next, and what had moved at the last times.
     pub(super) speed_at: Option<Instant>,
-    pub(super) speed_bytes: u64,
+    pub(super) speed_samples: VecDeque<u64>,
     pub(super) black_hole: BlackHole,
     /// Nothing came through for so long that the path must have changed.
     pub(super) path_was_dead: bool,
@@ -146,7 +146,7 @@ impl Connection {
             close_at: None,
             acked_at: None,
             speed_at: None,
-            speed_bytes: 0,
+            speed_samples: VecDeque::new(),
             black_hole: BlackHole::default(),
             path_was_dead: false,
             rcv_max: 0,

@@ -96,6 +96,9 @@ impl Connection {
 
     /// Enters a wait from which only its end leads.
     pub(super) fn wait(&mut self, now: Instant) {
+        // The peer may be gone already: what is in flight is not asked for.
+        self.sent.settle();
+        self.set_probe_timer(now);
         self.close_at = Some(now + (self.rtt.pto() * 3).max(TIME_WAIT_MIN));
     }
 }

@@ -7,7 +7,7 @@ use super::congestion::ControllerKind;
 use super::connection::{Connection, Flow};
 use super::seal::Role;
 use super::state::{Input, State};
-use super::{ConnectionError, Direction, Event, SPEED_TIME};
+use super::{ConnectionError, Direction, Event};
 use crate::wire::packet::Setup;
 
 /// Ours: a SYN-ACK answers a SYN, but no offer is worth more of them.
@@ -62,7 +62,9 @@ impl Connection {
     }
 
     pub(super) fn on_established(&mut self, now: Instant) {
-        self.speed_at = (self.config.direction == Direction::Send).then(|| now + SPEED_TIME);
+        if self.config.direction == Direction::Send {
+            self.look_at_speed(now);
+        }
         self.open_until = None;
         self.syn_at = None;
         self.due.syn = 0;

@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::arq::OnTimeout;
-use super::connection::Connection;
+use super::connection::{Connection, Flow};
 use super::rtt::PTO_MAX;
 use super::state::{Input, State};
 use super::{ConnectionError, PEER_SILENT_MAX, PROBES_PER_TIMEOUT, SPEED_BYTES_MIN, SPEED_TIME};
 
 /// Ours: who hears nothing and waits for nothing asks after this time, or two probe timeouts.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+
+/// Ours: the speed is looked at so many times in [`SPEED_TIME`], so that a stall is seen at most a sixth of it late.
+const SPEED_LOOKS: u32 = 6;
 
 impl Connection {
     /// The next time at which [`handle_timeout`](Self::handle_timeout) or [`poll_transmit`](Self::poll_transmit) has
@@ -60,15 +63,15 @@ impl Connection {
         if is_due(self.probe_at) {
             self.stats.timeouts += 1;
             self.rtt.back_off();
-            self.due.probes = PROBES_PER_TIMEOUT;
-            if self.arq.on_timeout() == OnTimeout::GoBack {
-                self.go_back(now);
+            match self.arq.on_timeout() {
+                OnTimeout::Probe => self.due.probes = PROBES_PER_TIMEOUT,
+                OnTimeout::GoBack => self.go_back(now),
             }
             self.set_probe_timer(now);
             self.trace_metrics();
         }
         if is_due(self.speed_at) {
-            self.check_speed(now);
+            self.look_at_speed(now);
         }
         if is_due(self.keepalive_at()) {
             self.due.ping = true;
@@ -79,7 +82,12 @@ impl Connection {
     fn keepalive_at(&self) -> Option<Instant> {
         let waits =
             matches!(self.state, State::SynReceived | State::Established) && !self.sent.is_any_in_flight();
-        waits.then(|| self.heard_at + (self.rtt.pto() * 2).clamp(KEEPALIVE_MIN, PTO_MAX))
+        // A sender waits for credit; a receiver may be the one whose address has changed.
+        let patience = match self.flow {
+            Flow::Send(_) => PTO_MAX,
+            Flow::Receive(_) => (self.rtt.pto() * 2).clamp(KEEPALIVE_MIN, PTO_MAX),
+        };
+        waits.then(|| self.heard_at + patience)
     }
 
     fn silent_until(&self) -> Option<Instant> {
@@ -92,13 +100,16 @@ impl Connection {
         self.probe_at = self.sent.is_any_in_flight().then(|| now + self.rtt.pto());
     }
 
-    /// A peer that takes its file too slowly, for whatever reason, is let go.
-    fn check_speed(&mut self, now: Instant) {
+    /// Notes what has moved; a peer that takes its file too slowly, for whatever reason, is let go.
+    pub(super) fn look_at_speed(&mut self, now: Instant) {
         let moved_bytes = self.moved_bytes();
-        if moved_bytes < self.speed_bytes + SPEED_BYTES_MIN && !self.delivered {
-            return self.abort(ConnectionError::TooSlow);
+        self.speed_samples.push_back(moved_bytes);
+        if self.speed_samples.len() > SPEED_LOOKS as usize {
+            let before = self.speed_samples.pop_front().expect("it is not empty");
+            if moved_bytes < before + SPEED_BYTES_MIN && !self.delivered {
+                return self.abort(ConnectionError::TooSlow);
+            }
         }
-        self.speed_bytes = moved_bytes;
-        self.speed_at = (!self.delivered).then(|| now + SPEED_TIME);
+        self.speed_at = (!self.delivered).then(|| now + SPEED_TIME / SPEED_LOOKS);
     }
 }

@@ -35,6 +35,9 @@ pub struct Transmit {
     pub segment_len: usize,
 }
 
+/// Ours: numbers are left out no more often than this, or the distances that tell a loss would shrink.
+const SKIP_SPAN_MIN: u64 = 8;
+
 /// What has to be said as soon as possible.
 #[derive(Debug)]
 pub(super) struct Due {
@@ -82,18 +85,19 @@ struct Skip {
 }
 
 impl Skip {
-    const SPAN: u64 = TRACKED_MAX / 2;
-
-    fn is_due(&mut self, number: u64) -> bool {
+    fn is_due(&mut self, number: u64, window_packets: u64) -> bool {
+        let span = (window_packets / 2).clamp(SKIP_SPAN_MIN, TRACKED_MAX / 2);
         // The first packets are few, and the peer's books begin with them.
         if self.next == 0 {
-            self.next = 2 + self.random() % 64;
+            self.next = 2 + self.random() % span;
         }
+        // A window that has shrunk since makes it due sooner.
+        self.next = self.next.min(number + 2 * span);
         if number < self.next {
             return false;
         }
-        let span_end = (number / Self::SPAN + 1) * Self::SPAN;
-        self.next = span_end + self.random() % Self::SPAN;
+        let span_end = (number / span + 1) * span;
+        self.next = span_end + self.random() % span;
         true
     }
 
@@ -309,7 +313,8 @@ impl Connection {
                 self.delivery.on_app_limited(self.sent.bytes_in_flight());
                 break;
             };
-            if self.due.skip.is_due(self.sent.next_number()) {
+            let window_packets = self.window_bytes() / self.packet_len as u64;
+            if self.due.skip.is_due(self.sent.next_number(), window_packets) {
                 self.sent.skip(now);
             }
             let sent_len = packet_len(&range);

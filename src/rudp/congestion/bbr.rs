@@ -204,12 +204,11 @@ impl Bbr {
             }
             Phase::ProbeBw { step, since } => {
                 let in_step = now.saturating_duration_since(since);
-                // BBR v3 (5.3.3.1): giving back is over when it is done, or a queue that an estimate a little too high
-                // has built would stay for ever.
-                let over = match step {
-                    1 => acked.in_flight as f64 <= bdp || in_step >= self.model.min_rtt() * DRAIN_RTTS_MAX,
-                    _ => in_step >= self.model.min_rtt(),
-                };
+                // Giving back takes a whole round, for it is the one whose losses are weather; and it goes on until it is
+                // done (BBR v3, 5.3.3.1), or a queue that an estimate a little too high has built would stay for ever.
+                let queued = step == 1 && acked.in_flight as f64 > bdp;
+                let rounds_max = if queued { DRAIN_RTTS_MAX } else { 1 };
+                let over = in_step >= self.model.min_rtt() * rounds_max;
                 if over {
                     let step = (step + 1) % CYCLE_GAINS.len();
                     // A probe that met no end of the queue raises the bound that an earlier one has set.
