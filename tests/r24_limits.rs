@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{RawClient, TestServer};
-use packetboat::server::{Limits, Server, ServerConfig};
+use packetboat::server::{Limits, Rate, Server, ServerConfig};
 use socket2::SockRef;
 
 /// A server inside this process, for limits that no option sets.
@@ -119,6 +119,23 @@ fn r24_a_silent_member_is_asked_then_sent_away() {
     assert_eq!(alice.rest(), ["ERR_timeout - nothing was heard for 1 s", "BYE_timeout"]);
     let mut next = login(&server, "alice");
     next.send("QUIT\n");
+}
+
+#[test]
+fn r24_who_waits_for_the_rate_is_not_silent() {
+    let (server, _files) = server_with(Limits {
+        rate: Some(Rate { burst: 1, interval: Duration::from_millis(50) }),
+        ping_after: Duration::from_millis(200),
+        silence_max: Duration::from_secs(1),
+        ..Limits::default()
+    });
+    let mut alice = login(&server, "alice");
+    // All of them are read at once, and acted upon in 1.5 s: meanwhile nothing can be heard.
+    alice.send("WHO\n".repeat(30));
+    for number in 1..=30 {
+        assert_eq!(alice.line(), "USERS_1 alice", "answer {number}");
+    }
+    assert_eq!(alice.line(), "PING_", "only now is she silent");
 }
 
 #[test]

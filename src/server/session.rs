@@ -118,20 +118,18 @@ impl Session {
         }
     }
 
-    /// Blocks until there are new bytes.
+    /// Blocks until there are new bytes. Only now can the client be silent: until here it had lines to wait for.
     fn read(&mut self) -> Result<(), End> {
+        if let Stage::Member { .. } = self.stage {
+            self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
+        }
         loop {
             let now = Instant::now();
             self.on_silence(now)?;
             self.set_timeout(now)?;
             match self.buffer.read_from(&mut &*self.seat.stream) {
                 Ok(0) => return Err(End::Eof),
-                Ok(_) => {
-                    if let Stage::Member { .. } = self.stage {
-                        self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
-                    }
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                     _ => return Err(End::Lost(error)),
