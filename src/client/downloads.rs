@@ -110,10 +110,10 @@ impl Downloads {
 
     fn on_offer(&mut self, offer: Offer) -> Vec<Reaction> {
         let id = offer.id;
-        let refuse = |code| vec![Reaction::Say(ClientMessage::Done(id, Done::Failed(code)))];
         let Some(asked) = self.asked.pop_front() else {
+            // Not answered: it ends by itself, and from a server that does not read, the answers would pile up here.
             log::warn!("transfer {id}: offered unasked");
-            return refuse(ErrorCode::Cancelled);
+            return Vec::new();
         };
         let is_answer = offer.file.name == asked.want.name && offer.transport == asked.want.transport;
         let error = if !is_answer || self.under_way.contains_key(&id) {
@@ -137,9 +137,8 @@ impl Downloads {
                 Err(error) => error,
             }
         };
-        let mut reactions = refuse(error.code());
-        reactions.push(Reaction::Failed(Failed { name: asked.want.name, error, begun: true }));
-        reactions
+        let said = ClientMessage::Done(id, Done::Failed(error.code()));
+        vec![Reaction::Say(said), Reaction::Failed(Failed { name: asked.want.name, error, begun: true })]
     }
 
     /// Starts moving the octets.
