@@ -372,9 +372,10 @@ impl Downloads {
         views
     }
 
-    /// Ends everything, and waits a moment until the unfinished files are removed.
+    /// Ends everything, and waits a moment until the unfinished files are removed: those that nothing moves, at once.
     pub fn close(&mut self) {
         self.asked.clear();
+        self.under_way.retain(|_, download| !matches!(download.stage, Stage::Arrived(..)));
         for download in self.under_way.values() {
             download.moving.cancelled.store(true, Ordering::Relaxed);
         }

@@ -121,6 +121,16 @@ fn what_was_not_asked_for_is_not_fetched() {
 }
 
 #[test]
+fn a_file_that_waits_for_its_digest_is_removed_at_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = offered(&folder, true);
+    downloads.on_transfer(arrived(&folder));
+    downloads.close();
+    assert!(downloads.is_idle(), "nothing more will be told of it");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
 fn a_download_can_be_cancelled_at_any_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut early = asked(&folder, true);
