@@ -179,7 +179,8 @@ impl Session {
     }
 
     fn handle_line(&mut self, request: Result<ClientMessage, BadLine>) -> Result<(), End> {
-        if !is_free(&request) {
+        // Whoever leaves need not wait for it.
+        if !matches!(request, Ok(ClientMessage::Quit)) {
             self.pace()?;
         }
         self.seat.hub.writer.wait_for_calm(&self.seat.gauge);
@@ -327,12 +328,6 @@ fn protocol_of(line: &[u8]) -> &str {
         && name.len() <= PROTOCOL_LEN_MAX
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     std::str::from_utf8(name).ok().filter(|_| is_name).unwrap_or("-")
-}
-
-/// What costs no token: answers, and what ends things.
-fn is_free(request: &Result<ClientMessage, BadLine>) -> bool {
-    use ClientMessage::{Done as DoneMessage, Ping, Pong, Quit};
-    matches!(request, Ok(Ping(_) | Pong(_) | Quit | DoneMessage(_, Done::Kept)))
 }
 
 #[cfg(test)]
