@@ -118,7 +118,8 @@ impl Writer {
         self.command(Command::Close(id));
     }
 
-    /// Sends everything that waits, for a bounded time, closes all connections and ends the thread.
+    /// Sends everything that waits, for a bounded time, closes all connections and ends the thread. Doing it twice
+    /// changes nothing; dropping the writer does it too.
     pub(super) fn stop(&self) {
         self.command(Command::Stop);
         if let Some(thread) = self.thread.lock().take()
@@ -147,6 +148,12 @@ impl Writer {
         if self.commands.send(command).is_ok() {
             self.shared.waker.wake();
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -350,5 +357,27 @@ impl Peer {
             unsent.push(id);
         }
         if self.outbox.is_over() { Some(id) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    #[test]
+    fn dropping_it_ends_its_thread() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+        let (server, gauge) = (Arc::new(listener.accept().expect("accepted").0), Arc::default());
+        let writer = Writer::start(&Limits::default()).expect("a thread");
+        writer.add(MemberId(1), server, Arc::clone(&gauge));
+        writer.send_one(MemberId(1), &gauge, Arc::from(&b"BYE_\n"[..]));
+        drop(writer);
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).expect("closed");
+        assert_eq!(heard, "BYE_\n");
     }
 }
