@@ -521,6 +521,16 @@ fn private_mode_keeps_everything_private() {
 }
 
 #[test]
+fn who_talks_to_one_person_is_told_when_that_one_leaves() {
+    let (output, _folder) = run_pipe(b"/query BOB\nsecret\n", |peer, _| {
+        peer.answer("PM_BOB secret", &["LEAVE_bob"]);
+        peer.good_bye();
+    });
+    assert_exit(&output, 0, "");
+    assert!(stdout(&output).contains("* bob does not hear you any more"), "{}", told(&output));
+}
+
+#[test]
 fn a_ping_is_answered_and_a_kick_is_exit_10() {
     let (output, _folder) = run(&["listen"], |peer, _| {
         peer.say("PING_are you there");

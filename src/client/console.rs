@@ -362,7 +362,7 @@ impl Console<'_> {
         };
         self.screen.show(&report)?;
         match (&report, &self.partner) {
-            (Report::Leave { nick }, Some(partner)) if nick == partner.as_str() => {
+            (Report::Leave { nick }, Some(partner)) if Nick::parse(nick).as_ref() == Ok(partner) => {
                 let text = format!("{nick} does not hear you any more; /all talks to everyone again");
                 self.notice(&text)
             }
