@@ -111,6 +111,11 @@ impl World {
         &self.ends[1]
     }
 
+    /// The client of the first connection, to do something to it.
+    pub fn client_mut(&mut self) -> &mut End {
+        &mut self.ends[0]
+    }
+
     /// While cut, the link swallows everything, both ways.
     pub fn cut(&mut self, is_cut: bool) {
         (self.up.is_cut, self.down.is_cut) = (is_cut, is_cut);
