@@ -1,0 +1,20 @@
+//! The fuzz targets: each takes any octets and panics when what it watches over does not hold.
+//!
+//! `tests/fuzz_replay.rs` runs them over the corpus and a seeded mutation loop; `fuzz/` under libFuzzer.
+
+mod bytes;
+mod connection;
+pub(crate) mod packet;
+mod ranges;
+mod world;
+
+pub(crate) use connection::f4_connection;
+pub(crate) use packet::f3_packet;
+pub(crate) use ranges::f7_ranges;
+
+/// A target.
+pub(crate) type Target = fn(&[u8]);
+
+/// All targets, by the name of their corpus.
+pub(crate) const TARGETS: [(&str, Target); 3] =
+    [("f3_packet", f3_packet), ("f4_connection", f4_connection), ("f7_ranges", f7_ranges)];
