@@ -11,6 +11,10 @@ use crate::wire::packet::{ACK_WORDS_MAX, Ack};
 /// words that alignment can waste.
 pub const TRACKED_MAX: u64 = (ACK_WORDS_MAX as u64 - 2) * 64;
 
+/// How many numbers the books hold at most: ours. ACKs are booked as well, behind a packet that the peer may never
+/// acknowledge; one that acknowledges nothing for so long gets no more of them.
+pub const BOOKED_MAX: u64 = TRACKED_MAX * 3 / 2;
+
 /// What a packet carried, as far as it matters when it is acknowledged or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carried {
@@ -112,6 +116,11 @@ impl SentPackets {
     /// Whether another packet can be tracked.
     pub fn has_room(&self) -> bool {
         self.next_number() - self.lowest_tracked() < TRACKED_MAX
+    }
+
+    /// Whether an ACK, which wants none itself, can be booked.
+    pub fn has_room_for_ack(&self) -> bool {
+        (self.packets.len() as u64) < BOOKED_MAX
     }
 
     /// Books a packet that wants no ACK, and gives its number.

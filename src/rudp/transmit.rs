@@ -138,11 +138,11 @@ impl Connection {
             let padded_len = self.packet_len;
             return Some(self.emit_padded(now, buffer, padded_len, &Body::SynAck { echo, setup }));
         }
-        if self.due.ack {
-            self.due.ack = false;
-            if let Some(ack) = self.emit_ack(now, buffer) {
-                return Some(ack);
-            }
+        if std::mem::take(&mut self.due.ack)
+            && self.sent.has_room_for_ack()
+            && let Some(ack) = self.emit_ack(now, buffer)
+        {
+            return Some(ack);
         }
         if let Some(batch) = self.emit_data(now, buffer, source) {
             return Some(batch);
