@@ -146,6 +146,14 @@ impl<'a> Pipe<'a> {
     }
 }
 
+impl Drop for Pipe<'_> {
+    fn drop(&mut self) {
+        for way in [&mut self.down, &mut self.up] {
+            self.spare.extend(way.batches.drain(..).map(|batch| batch.octets));
+        }
+    }
+}
+
 /// Reads octets of a file in memory.
 pub(crate) fn copy_from(file: &[u8], offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
     let mut rest = &file[usize::try_from(offset).expect("inside the file")..];
