@@ -148,6 +148,25 @@ fn an_offer_that_nobody_takes_up_ends() {
 }
 
 #[test]
+fn a_huge_file_that_nobody_fetches_delays_no_digest() {
+    let server = TestServer::start_with(&[], |files| {
+        fill(files);
+        let sparse = File::create(files.join("huge.bin")).and_then(|file| file.set_len(100 << 30));
+        sparse.expect("a sparse file");
+    });
+    let mut mallory = server.login("mallory quiet");
+    let mut trudy = server.login("trudy quiet");
+    mallory.send("GET_tcp huge.bin\nQUIT\n");
+    trudy.send("GET_tcp huge.bin\n");
+    assert!(trudy.line().starts_with("OFFER_"), "and she stays");
+    assert_eq!(mallory.rest().last().map(String::as_str), Some("BYE_"));
+    let mut alice = server.login("alice");
+    alice.send("GET_tcp lore.txt\n");
+    let id = offer(&alice.line()).id;
+    assert_eq!(alice.line(), format!("DONE_{id} {LORE_LEN} {}", blake3::hash(&lore())));
+}
+
+#[test]
 fn a_transfer_ends_with_its_session() {
     let server = TestServer::start_with(&[], fill);
     let mut alice = server.login("alice");

@@ -53,12 +53,14 @@ impl NotOffered {
 pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Result<(), NotOffered> {
     let hub = &seat.hub;
     expire(hub, Instant::now());
+    // Asked before anything is opened; others may be faster, so the insertion asks again.
     hub.state.lock().transfers.admit(seat.id, &hub.limits)?;
     let (file, entry) = hub.shelf.open_file(name)?;
     let digested = file.try_clone()?;
     let mut secret = [0; SECRET_LEN];
     getrandom::fill(&mut secret)?;
     let secret = Secret(secret);
+    let digest_unwanted = Arc::default();
     let transfer = |way| Transfer {
         owner: seat.id,
         ip: seat.peer.ip().to_canonical(),
@@ -67,16 +69,17 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
         progress: Arc::default(),
         way,
         offered_at: Instant::now(),
+        digest_unwanted: Arc::clone(&digest_unwanted),
     };
     let (id, port) = match transport {
         Transport::Tcp => {
             let offered = transfer(Way::Offered(secret.clone(), file));
-            (hub.state.lock().transfers.insert(offered), hub.tcp_port)
+            (hub.state.lock().transfers.insert(offered, &hub.limits)?, hub.tcp_port)
         }
         Transport::Udp => {
             let transfer = transfer(Way::Udp);
             let progress = Arc::clone(&transfer.progress);
-            let id = hub.state.lock().transfers.insert(transfer);
+            let id = hub.state.lock().transfers.insert(transfer, &hub.limits)?;
             (id, hub.pool.send(send_request(seat, id, &secret, file, entry.size, progress)))
         }
     };
@@ -84,8 +87,9 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
     let size = entry.size;
     seat.tell([ServerMessage::Offer(Offer { id, transport, port, secret, file: entry, digest: None })]);
     let (weak, owner) = (Arc::downgrade(hub), seat.id);
-    hub.disk.digest(digested, size, move |digest| {
+    hub.disk.digest(digested, size, digest_unwanted, move |digest| {
         let Some(hub) = weak.upgrade() else { return };
+        hub.state.lock().transfers.on_digested(id);
         match digest {
             Ok(digest) => hub.tell(owner, ServerMessage::Done(id, Done::Sent { size, digest })),
             Err(error) => {
@@ -173,7 +177,11 @@ impl Hub {
 
     /// A worker or a stream has ended; its client is told of a failure that is news to it.
     fn on_transfer_ended(&self, id: TransferId, result: Result<(), TransferError>) {
-        let Some(transfer) = self.state.lock().transfers.remove(id) else { return };
+        let transfer = {
+            let transfers = &mut self.state.lock().transfers;
+            if result.is_ok() { transfers.remove_sent(id) } else { transfers.remove(id) }
+        };
+        let Some(transfer) = transfer else { return };
         let Transfer { owner, name, size, .. } = transfer;
         match result {
             Ok(()) => info!("transfer {id}: {name} sent to connection {}, {size} bytes", owner.0),

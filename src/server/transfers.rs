@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::limits::Limits;
@@ -41,6 +41,8 @@ pub(super) struct Transfer {
     pub(super) way: Way,
     /// When it was offered.
     pub(super) offered_at: Instant,
+    /// Set when nobody waits for its digest any more.
+    pub(super) digest_unwanted: Arc<AtomicBool>,
 }
 
 impl Transfer {
@@ -81,16 +83,20 @@ pub(super) struct Transfers {
     by_id: HashMap<TransferId, Transfer>,
     /// The offers that wait for their TCP connection.
     by_token: HashMap<Secret, TransferId>,
+    /// The digests that are not told yet, and whose they are: a file may have been sent before it has been read again.
+    digests: HashMap<TransferId, (MemberId, Arc<AtomicBool>)>,
     last_id: u32,
 }
 
 impl Transfers {
-    /// Whether `owner` may have one more.
+    /// Whether `owner` may have one more. A file that is sent counts until its digest is told.
     pub(super) fn admit(&self, owner: MemberId, limits: &Limits) -> Result<(), Busy> {
         let mine = || self.by_id.values().filter(|transfer| transfer.owner == owner);
-        if self.by_id.len() >= limits.transfers_max {
+        let digests = || self.digests.iter().filter(|(id, _)| !self.by_id.contains_key(id));
+        let my_digests = digests().filter(|(_, (digest_owner, _))| *digest_owner == owner);
+        if self.by_id.len() + digests().count() >= limits.transfers_max {
             Err(Busy::All)
-        } else if mine().count() >= limits.transfers_per_client {
+        } else if mine().count() + my_digests.count() >= limits.transfers_per_client {
             Err(Busy::Owner)
         } else if mine().filter(|transfer| transfer.is_open()).count() >= limits.offers_per_client {
             Err(Busy::Offers)
@@ -99,25 +105,43 @@ impl Transfers {
         }
     }
 
-    /// Adds a transfer and gives it a number that no other has now.
-    pub(super) fn insert(&mut self, transfer: Transfer) -> TransferId {
+    /// Adds a transfer where its owner may have one more, and gives it a number that no other has now.
+    pub(super) fn insert(&mut self, transfer: Transfer, limits: &Limits) -> Result<TransferId, Busy> {
+        self.admit(transfer.owner, limits)?;
         let id = loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
-            if !self.by_id.contains_key(&TransferId(self.last_id)) {
-                break TransferId(self.last_id);
+            let id = TransferId(self.last_id);
+            if !self.by_id.contains_key(&id) && !self.digests.contains_key(&id) {
+                break id;
             }
         };
+        self.digests.insert(id, (transfer.owner, Arc::clone(&transfer.digest_unwanted)));
         if let Way::Offered(token, _) = &transfer.way {
             self.by_token.insert(token.clone(), id);
         }
         self.by_id.insert(id, transfer);
-        id
+        Ok(id)
     }
 
-    /// Takes a transfer out that its owner has ended.
+    /// Takes a transfer out that its owner has ended, even where all was sent and only the digest is not told.
     pub(super) fn remove_of(&mut self, owner: MemberId, id: TransferId) -> Option<Transfer> {
-        self.by_id.get(&id).filter(|transfer| transfer.owner == owner)?;
+        let is_owner = |found: MemberId| found == owner;
+        if self.digests.get(&id).is_some_and(|(found, _)| is_owner(*found)) {
+            self.drop_digest(id);
+        }
+        self.by_id.get(&id).filter(|transfer| is_owner(transfer.owner))?;
         self.remove(id)
+    }
+
+    /// A digest has been told, or cannot be had.
+    pub(super) fn on_digested(&mut self, id: TransferId) {
+        self.digests.remove(&id);
+    }
+
+    fn drop_digest(&mut self, id: TransferId) {
+        if let Some((_, unwanted)) = self.digests.remove(&id) {
+            unwanted.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Hands an offer to the connection that presents its token from its owner's address.
@@ -132,8 +156,14 @@ impl Transfers {
         Some(Claim { id, file, size: transfer.size, progress, cancelled })
     }
 
-    /// Takes a transfer out whose worker or stream has ended.
+    /// Takes a transfer out that has failed.
     pub(super) fn remove(&mut self, id: TransferId) -> Option<Transfer> {
+        self.drop_digest(id);
+        self.remove_sent(id)
+    }
+
+    /// Takes a transfer out whose worker or stream has sent all; its digest is still to be told.
+    pub(super) fn remove_sent(&mut self, id: TransferId) -> Option<Transfer> {
         let transfer = self.by_id.remove(&id)?;
         if let Way::Offered(token, _) = &transfer.way {
             self.by_token.remove(token);
@@ -143,11 +173,19 @@ impl Transfers {
 
     /// Takes everything out that belongs to this member.
     pub(super) fn remove_owned(&mut self, owner: MemberId) -> Vec<(TransferId, Transfer)> {
+        let mine = |(digest_owner, _): &(MemberId, _)| *digest_owner == owner;
+        let digests = self.digests.iter().filter(|(_, digest)| mine(digest)).map(|(&id, _)| id);
+        for id in digests.collect::<Vec<_>>() {
+            self.drop_digest(id);
+        }
         self.remove_where(|transfer| transfer.owner == owner)
     }
 
     /// Takes everything out.
     pub(super) fn remove_all(&mut self) -> Vec<(TransferId, Transfer)> {
+        for (_, (_, unwanted)) in self.digests.drain() {
+            unwanted.store(true, Ordering::Relaxed);
+        }
         self.remove_where(|_| true)
     }
 
@@ -180,7 +218,12 @@ mod tests {
             progress: Arc::default(),
             way,
             offered_at: Instant::now(),
+            digest_unwanted: Arc::default(),
         }
+    }
+
+    fn insert(transfers: &mut Transfers, transfer: Transfer) -> TransferId {
+        transfers.insert(transfer, &Limits::default()).expect("within the limits")
     }
 
     fn offered(token: u8) -> Way {
@@ -197,11 +240,9 @@ mod tests {
         let limits = Limits { transfers_max: 9, ..Limits::default() };
         let mut transfers = Transfers::default();
         let mut add_running = |owner| {
-            transfers.admit(MemberId(owner), &limits)?;
             let running = transfer(owner, Way::Udp);
             running.progress.set(1, 0);
-            transfers.insert(running);
-            Ok(())
+            transfers.insert(running, &limits).map(|_| ())
         };
         for number in 1..=8 {
             assert_eq!(add_running(1), Ok(()), "transfer {number}");
@@ -212,8 +253,7 @@ mod tests {
 
         let mut transfers = Transfers::default();
         for token in 1..=4 {
-            assert_eq!(transfers.admit(MemberId(1), &limits), Ok(()));
-            transfers.insert(transfer(1, if token % 2 == 0 { Way::Udp } else { offered(token) }));
+            insert(&mut transfers, transfer(1, if token % 2 == 0 { Way::Udp } else { offered(token) }));
         }
         assert_eq!(transfers.admit(MemberId(1), &limits), Err(Busy::Offers));
         assert_eq!(transfers.admit(MemberId(2), &limits), Ok(()));
@@ -222,7 +262,7 @@ mod tests {
     #[test]
     fn a_token_is_claimed_once_and_from_its_owners_address_alone() {
         let mut transfers = Transfers::default();
-        let id = transfers.insert(transfer(1, offered(7)));
+        let id = insert(&mut transfers, transfer(1, offered(7)));
         let (right, wrong) = (Secret([7; 32]), Secret([8; 32]));
         let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         assert!(transfers.claim(&wrong, IP, stream()).is_none());
@@ -236,8 +276,8 @@ mod tests {
         let limits = Limits::default();
         let mut transfers = Transfers::default();
         let now = Instant::now();
-        let old = transfers.insert(transfer(1, offered(1)));
-        let taken = transfers.insert(transfer(1, offered(2)));
+        let old = insert(&mut transfers, transfer(1, offered(1)));
+        let taken = insert(&mut transfers, transfer(1, offered(2)));
         transfers.claim(&Secret([2; 32]), IP, stream()).expect("a claim");
         assert!(transfers.remove_expired(now + Duration::from_secs(74), &limits).is_empty());
         let expired = transfers.remove_expired(now + Duration::from_secs(76), &limits);
@@ -246,5 +286,34 @@ mod tests {
         let left = transfers.remove_owned(MemberId(1));
         assert_eq!(left.iter().map(|&(id, _)| id).collect::<Vec<_>>(), [taken]);
         assert!(transfers.remove_all().is_empty());
+    }
+
+    #[test]
+    fn a_digest_is_wanted_until_it_is_told_or_its_transfer_fails_or_its_owner_leaves() {
+        let limits = Limits { transfers_per_client: 2, ..Limits::default() };
+        let mut transfers = Transfers::default();
+        let add = |transfers: &mut Transfers, owner| {
+            let transfer = transfer(owner, Way::Udp);
+            let unwanted = Arc::clone(&transfer.digest_unwanted);
+            (transfers.insert(transfer, &limits).expect("within the limits"), unwanted)
+        };
+        let is_unwanted = |unwanted: &AtomicBool| unwanted.load(Ordering::Relaxed);
+        let (sent, sent_unwanted) = add(&mut transfers, 1);
+        let (failed, failed_unwanted) = add(&mut transfers, 1);
+        assert!(transfers.remove_sent(sent).is_some());
+        assert!(!is_unwanted(&sent_unwanted));
+        assert_eq!(transfers.admit(MemberId(1), &limits), Err(Busy::Owner), "its digest is not told");
+        assert!(transfers.remove(failed).is_some());
+        assert!(is_unwanted(&failed_unwanted));
+        assert!(transfers.remove_of(MemberId(2), sent).is_none());
+        assert!(!is_unwanted(&sent_unwanted), "somebody else's");
+        assert!(transfers.remove_owned(MemberId(1)).is_empty(), "it has been sent");
+        assert!(is_unwanted(&sent_unwanted), "but nobody waits for its digest");
+        let (told, told_unwanted) = add(&mut transfers, 1);
+        transfers.on_digested(told);
+        transfers.remove_sent(told);
+        let (_, left_unwanted) = add(&mut transfers, 1);
+        transfers.remove_all();
+        assert!(is_unwanted(&left_unwanted) && !is_unwanted(&told_unwanted));
     }
 }

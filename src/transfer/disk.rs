@@ -1,21 +1,32 @@
-//! The disk thread: everything that may stall for seconds (digests of whole files, fsync, rename), one job after another.
+//! The disk thread: everything that may stall for seconds (digests of whole files, fsync, rename).
+//!
+//! Files to keep come first, one after another. Digests take turns, a slice of each file at a time, so that a large
+//! file delays nobody's small one; and one that nobody waits for any more is given up.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, SendError, Sender};
+use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError};
 
 use super::TransferError;
-use super::sink::{Sink, digest_of};
+use super::sink::{Sink, Slices};
 
-/// Jobs that may wait. Ours: one digest and one file to keep for each of 1,024 transfers, so that nobody who hands in
-/// a job ever waits.
+/// Jobs handed in and not yet looked at. Ours: one digest and one file to keep for each of 1,024 transfers.
 const JOBS_MAX: usize = 2 * 1_024;
+
+/// Digests that take turns; more wait in the channel, and beyond that whoever hands them in. Ours: one for each of 1,024
+/// transfers.
+const DIGESTS_UNDER_WAY_MAX: usize = 1_024;
+
+/// The octets that a digest reads in one turn. Ours: a few hundredths of a second.
+const SLICE_LEN: u64 = 64 * 1024 * 1024;
 
 /// Digests remembered. Ours: the files of a large shelf.
 const DIGESTS_MAX: usize = 256;
@@ -27,8 +38,18 @@ type ThenDigest = Box<dyn FnOnce(io::Result<blake3::Hash>) + Send>;
 type ThenKept = Box<dyn FnOnce(Result<PathBuf, TransferError>) + Send>;
 
 enum Job {
-    Digest(File, u64, ThenDigest),
+    Digest(Digesting),
     Keep(Sink, blake3::Hash, ThenKept),
+}
+
+/// A digest that is wanted, as far as it has come.
+struct Digesting {
+    file: File,
+    size: u64,
+    unwanted: Arc<AtomicBool>,
+    then: ThenDigest,
+    /// The file before its first slice, and what has been read of it.
+    begun: Option<Box<(Fingerprint, Slices)>>,
 }
 
 /// The handle of the disk thread; dropping it lets the jobs under way finish and ends the thread.
@@ -46,14 +67,16 @@ impl Disk {
         Ok(Disk { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Reads `size` octets of `file` from its start and tells `then` their BLAKE3 digest.
+    /// Reads `size` octets of `file` from its start and tells `then` their BLAKE3 digest. Once `unwanted` is set it
+    /// stops, and `then` hears nothing.
     pub fn digest(
         &self,
         file: File,
         size: u64,
+        unwanted: Arc<AtomicBool>,
         then: impl FnOnce(io::Result<blake3::Hash>) + Send + 'static,
     ) {
-        self.hand_in(Job::Digest(file, size, Box::new(then)));
+        self.hand_in(Job::Digest(Digesting { file, size, unwanted, then: Box::new(then), begun: None }));
     }
 
     /// Verifies, syncs and renames a complete sink, and tells `then` where the file lies now.
@@ -71,7 +94,7 @@ impl Disk {
         let ended = || io::Error::other("the disk thread has ended");
         match jobs.send(job) {
             Ok(()) => {}
-            Err(SendError(Job::Digest(_, _, then))) => then(Err(ended())),
+            Err(SendError(Job::Digest(digesting))) => (digesting.then)(Err(ended())),
             Err(SendError(Job::Keep(_, _, then))) => {
                 then(Err(TransferError::File { what: "keep the file".into(), source: ended() }));
             }
@@ -92,11 +115,29 @@ impl Drop for Disk {
 }
 
 fn work(todo: &Receiver<Job>) {
-    let mut digests = Digests::default();
-    for job in todo {
-        match job {
-            Job::Digest(file, size, then) => then(digests.digest(&file, size)),
-            Job::Keep(sink, digest, then) => then(sink.keep(digest)),
+    let mut known = Digests::default();
+    let mut under_way: VecDeque<Digesting> = VecDeque::new();
+    loop {
+        // Whatever has come meanwhile; only without anything to do is more waited for.
+        while under_way.len() < DIGESTS_UNDER_WAY_MAX {
+            let job = if under_way.is_empty() {
+                todo.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                todo.try_recv()
+            };
+            match job {
+                Ok(Job::Digest(digesting)) => under_way.push_back(digesting),
+                Ok(Job::Keep(sink, digest, then)) => then(sink.keep(digest)),
+                Err(TryRecvError::Disconnected) if under_way.is_empty() => return,
+                Err(_) => break,
+            }
+        }
+        under_way.retain(|digesting| !digesting.unwanted.load(Ordering::Relaxed));
+        let Some(mut digesting) = under_way.pop_front() else { continue };
+        match known.advance(&mut digesting) {
+            Ok(Some(digest)) => (digesting.then)(Ok(digest)),
+            Ok(None) => under_way.push_back(digesting),
+            Err(error) => (digesting.then)(Err(error)),
         }
     }
 }
@@ -135,18 +176,27 @@ impl Fingerprint {
 struct Digests(VecDeque<(Fingerprint, blake3::Hash)>);
 
 impl Digests {
-    fn digest(&mut self, file: &File, size: u64) -> io::Result<blake3::Hash> {
-        let before = Fingerprint::of(file)?;
-        let whole = before.size == size;
-        if let Some((_, digest)) = self.0.iter().find(|(known, _)| whole && *known == before) {
-            return Ok(*digest);
+    /// Takes a digest one slice further; `None` where it is not complete yet.
+    fn advance(&mut self, job: &mut Digesting) -> io::Result<Option<blake3::Hash>> {
+        if job.begun.is_none() {
+            let before = Fingerprint::of(&job.file)?;
+            let whole = before.size == job.size;
+            if let Some((_, digest)) = self.0.iter().find(|(known, _)| whole && *known == before) {
+                return Ok(Some(*digest));
+            }
+            job.begun = Some(Box::new((before, Slices::default())));
         }
-        let digest = digest_of(file, size)?;
-        if whole && before.settled(SystemTime::now()) && Fingerprint::of(file)? == before {
+        let (before, slices) = &mut **job.begun.as_mut().expect("just begun");
+        if !slices.advance(&job.file, job.size, SLICE_LEN, &job.unwanted)? {
+            return Ok(None);
+        }
+        let digest = slices.digest();
+        let whole = before.size == job.size;
+        if whole && before.settled(SystemTime::now()) && Fingerprint::of(&job.file)? == *before {
             self.0.truncate(DIGESTS_MAX - 1);
-            self.0.push_front((before, digest));
+            self.0.push_front((*before, digest));
         }
-        Ok(digest)
+        Ok(Some(digest))
     }
 }
 
@@ -159,7 +209,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn jobs_are_done_in_order_and_dropping_waits_for_them() {
+    fn every_job_is_done_and_dropping_waits_for_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let disk = Disk::start().expect("a thread");
         let (told, results) = mpsc::channel();
@@ -167,7 +217,7 @@ mod tests {
         file.write_all(b"hello").expect("written");
         for size in [5, 4, 6] {
             let told = told.clone();
-            disk.digest(file.try_clone().expect("a handle"), size, move |digest| {
+            disk.digest(file.try_clone().expect("a handle"), size, Arc::default(), move |digest| {
                 told.send(format!("{:?}", digest.map_err(|error| error.kind()))).expect("heard");
             });
         }
@@ -178,16 +228,50 @@ mod tests {
             told.send(format!("{}", kept.expect("kept").display())).expect("heard");
         });
         drop(disk);
-        let results: Vec<String> = results.into_iter().collect();
-        assert_eq!(
-            results,
-            [
-                format!("Ok({:?})", blake3::hash(b"hello")),
-                format!("Ok({:?})", blake3::hash(b"hell")),
-                "Err(UnexpectedEof)".into(),
-                folder.path().join("a").display().to_string(),
-            ]
-        );
+        let mut results: Vec<String> = results.into_iter().collect();
+        let mut expected = [
+            format!("Ok({:?})", blake3::hash(b"hello")),
+            format!("Ok({:?})", blake3::hash(b"hell")),
+            "Err(UnexpectedEof)".into(),
+            folder.path().join("a").display().to_string(),
+        ];
+        results.sort();
+        expected.sort();
+        assert_eq!(results, expected);
+    }
+
+    #[test]
+    fn a_huge_file_delays_nobody_and_is_given_up_when_nobody_waits_for_it() {
+        /// Far more than anything reads within this test.
+        const HUGE_LEN: u64 = 100 << 30;
+        let folder = tempfile::tempdir().expect("a folder");
+        let huge = tempfile::tempfile().expect("a file");
+        huge.set_len(HUGE_LEN).expect("a sparse file");
+        let mut small = tempfile::tempfile().expect("a file");
+        small.write_all(b"hello").expect("written");
+        let disk = Disk::start().expect("a thread");
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let (told, results) = mpsc::channel();
+        for _ in 0..3 {
+            let (huge, told) = (huge.try_clone().expect("a handle"), told.clone());
+            disk.digest(huge, HUGE_LEN, Arc::clone(&unwanted), move |_| {
+                told.send("huge".to_owned()).expect("heard");
+            });
+        }
+        let small_told = told.clone();
+        disk.digest(small, 5, Arc::default(), move |digest| {
+            small_told.send(digest.expect("read").to_string()).expect("heard");
+        });
+        let heard = |what| results.recv_timeout(Duration::from_secs(60)).expect(what);
+        assert_eq!(heard("a digest"), blake3::hash(b"hello").to_string(), "ahead of the huge ones");
+        let target = Target::Folder(folder.path().into(), FileName::parse("a").expect("a name"));
+        disk.keep(Sink::create(&target, 0).expect("a sink"), blake3::hash(b""), move |kept| {
+            told.send(kept.expect("kept").display().to_string()).expect("heard");
+        });
+        assert_eq!(heard("a file"), folder.path().join("a").display().to_string());
+        unwanted.store(true, Ordering::Relaxed);
+        drop(disk);
+        assert!(results.recv().is_err(), "nobody is told of a digest that nobody wants");
     }
 
     #[test]
@@ -196,14 +280,20 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"one").expect("written");
         let mut digests = Digests::default();
-        assert_eq!(digests.digest(&file, 3).expect("read"), blake3::hash(b"one"));
+        let digest = |digests: &mut Digests, file: &File, size| {
+            let file = file.try_clone().expect("a handle");
+            let then = Box::new(|_| {});
+            let mut job = Digesting { file, size, unwanted: Arc::default(), then, begun: None };
+            digests.advance(&mut job).expect("readable").expect("a single slice")
+        };
+        assert_eq!(digest(&mut digests, &file, 3), blake3::hash(b"one"));
         assert!(digests.0.is_empty(), "written this moment");
         let fingerprint = Fingerprint::of(&file).expect("a file");
         assert!(!fingerprint.settled(now) && fingerprint.settled(now + Duration::from_secs(10)));
         digests.0.push_front((fingerprint, blake3::hash(b"remembered")));
-        assert_eq!(digests.digest(&file, 3).expect("known"), blake3::hash(b"remembered"));
-        assert_eq!(digests.digest(&file, 2).expect("read"), blake3::hash(b"on"));
+        assert_eq!(digest(&mut digests, &file, 3), blake3::hash(b"remembered"));
+        assert_eq!(digest(&mut digests, &file, 2), blake3::hash(b"on"));
         file.write_all(b"!").expect("written");
-        assert_eq!(digests.digest(&file, 4).expect("read"), blake3::hash(b"one!"));
+        assert_eq!(digest(&mut digests, &file, 4), blake3::hash(b"one!"));
     }
 }

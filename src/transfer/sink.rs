@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -182,23 +183,50 @@ fn exists(path: &Path) -> bool {
 }
 
 /// The BLAKE3 digest of the first `size` octets of a file, whose own position stays where it is.
-pub(super) fn digest_of(file: &File, size: u64) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; DIGEST_READ_LEN.min(usize::try_from(size).unwrap_or(DIGEST_READ_LEN))];
-    let mut offset = 0;
-    while offset < size {
-        let want = buffer.len().min(usize::try_from(size - offset).unwrap_or(usize::MAX));
-        match file.read_at(&mut buffer[..want], offset) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends early")),
-            Ok(read_len) => {
-                hasher.update(&buffer[..read_len]);
-                offset += read_len as u64;
+fn digest_of(file: &File, size: u64) -> io::Result<blake3::Hash> {
+    let mut slices = Slices::default();
+    while !slices.advance(file, size, size, &AtomicBool::new(false))? {}
+    Ok(slices.digest())
+}
+
+/// A digest of a file that is read slice after slice.
+#[derive(Debug, Default)]
+pub(super) struct Slices {
+    hasher: blake3::Hasher,
+    offset: u64,
+}
+
+impl Slices {
+    /// Reads at most so many more of the file's first `size` octets, fewer once `cancelled` is set; tells whether that
+    /// was all of them.
+    pub(super) fn advance(
+        &mut self,
+        file: &File,
+        size: u64,
+        slice_len: u64,
+        cancelled: &AtomicBool,
+    ) -> io::Result<bool> {
+        let end = size.min(self.offset.saturating_add(slice_len));
+        let mut buffer = vec![0; DIGEST_READ_LEN.min(usize::try_from(size).unwrap_or(DIGEST_READ_LEN))];
+        while self.offset < end && !cancelled.load(Ordering::Relaxed) {
+            let want = buffer.len().min(usize::try_from(end - self.offset).unwrap_or(usize::MAX));
+            match file.read_at(&mut buffer[..want], self.offset) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends early")),
+                Ok(read_len) => {
+                    self.hasher.update(&buffer[..read_len]);
+                    self.offset += read_len as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
+        Ok(self.offset >= size)
     }
-    Ok(hasher.finalize())
+
+    /// The digest of what has been read.
+    pub(super) fn digest(&self) -> blake3::Hash {
+        self.hasher.finalize()
+    }
 }
 
 /// The unfinished file. It is locked as long as it is open, so that another run knows a leftover from one in use.
