@@ -182,12 +182,16 @@ impl Hub {
             if result.is_ok() { transfers.remove_sent(id) } else { transfers.remove(id) }
         };
         let Some(transfer) = transfer else { return };
+        let is_open = transfer.is_open();
         let Transfer { owner, name, size, .. } = transfer;
         match result {
             Ok(()) => info!("transfer {id}: {name} sent to connection {}, {size} bytes", owner.0),
             Err(error) => {
                 info!("transfer {id}: {name} to connection {} failed: {error}", owner.0);
-                self.tell(owner, ServerMessage::Done(id, Done::Failed(error.code())));
+                // The same word whether a worker gives an offer up or the table does.
+                let nobody_came = is_open && matches!(error, TransferError::NoAnswer);
+                let code = if nobody_came { ErrorCode::Timeout } else { error.code() };
+                self.tell(owner, ServerMessage::Done(id, Done::Failed(code)));
             }
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Transfer {
 
 impl Transfer {
     /// Whether nobody has taken the offer up yet.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         match self.way {
             Way::Udp => self.progress.moved_bytes() == 0,
             Way::Offered(..) => true,
