@@ -206,7 +206,7 @@ impl Hub {
         drop(state);
         self.end_transfers(transfers);
         if let Some(nick) = nick {
-            debug!("{nick} left (connection {})", id.0);
+            info!("{nick} left (connection {})", id.0);
         }
     }
 
