@@ -36,7 +36,7 @@ impl TraceFile {
             TraceFile { shared: Arc::new(Shared { began_at: Instant::now(), out: Mutex::new(Some(out)) }) };
         trace.write(&json!({
             "qlog_version": "0.4",
-            "qlog_format": "JSON-SEQ",
+            "qlog_format": "NDJSON",
             "title": "packetboat",
             "trace": { "common_fields": { "time_format": "relative", "reference_time": 0 } },
         }));
@@ -139,7 +139,7 @@ mod tests {
         let text = std::fs::read_to_string(file.path()).expect("readable");
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0]["qlog_format"], "JSON-SEQ");
+        assert_eq!(lines[0]["qlog_format"], "NDJSON");
         assert_eq!(lines[1]["name"], "quic:packet_sent");
         assert_eq!(lines[1]["data"]["header"]["packet_number"], 5);
         assert_eq!(lines[1]["data"]["offset"], 1_439);
