@@ -356,17 +356,18 @@ impl Transfer {
 
     fn describe(&mut self, error: &ConnectionError) -> TransferError {
         match (error, self.failure.take()) {
-            (ConnectionError::Cancelled, _) => TransferError::Cancelled,
-            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Cancelled),
-            (ConnectionError::Reset(Reason::File), _) => TransferError::Refused(ErrorCode::File),
-            (ConnectionError::NoAnswer, _) => TransferError::NoAnswer,
-            (ConnectionError::File, Some(source)) => {
+            // Our own trouble comes first, whatever else ended it meanwhile.
+            (_, Some(source)) => {
                 let what = match &self.end {
                     End::Sink(sink, _) => format!("write {}", sink.part_path().display()),
                     _ => "read the file".into(),
                 };
                 TransferError::File { what, source }
             }
+            (ConnectionError::Cancelled, _) => TransferError::Cancelled,
+            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Cancelled),
+            (ConnectionError::Reset(Reason::File), _) => TransferError::Refused(ErrorCode::File),
+            (ConnectionError::NoAnswer, _) => TransferError::NoAnswer,
             (error, _) => TransferError::Lost(error.to_string()),
         }
     }
