@@ -370,8 +370,13 @@ fn an_absent_file_is_exit_5_and_an_existing_target_exit_9() {
     let (output, folder) = run(&["get", "nothing.txt"], |peer, _| {
         peer.answer("GET_udp nothing.txt", &["ERR_no-file GET no such file"]);
     });
-    assert_exit(&output, 5, "no such file");
+    assert_exit(&output, 5, "nothing.txt: no such file");
     assert!(names(folder.path()).is_empty());
+    let (output, _folder) = run(&["get", "nothing.txt", "--json"], |peer, _| {
+        peer.answer("GET_udp nothing.txt", &["ERR_no-file GET no such file"]);
+    });
+    let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("one object");
+    assert_eq!((json["code"].as_str(), json["name"].as_str()), (Some("no-file"), Some("nothing.txt")));
 
     // Nobody listens at this port: neither case may need a server.
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::{RawClient, TestServer};
@@ -114,6 +115,30 @@ fn r24_the_ninth_transfer_is_refused() {
     }
     alice.send("GET_tcp big video.mp4\n");
     assert_eq!(alice.line_but(&["DONE_"]), "ERR_busy GET you have as many transfers as one may have");
+}
+
+#[test]
+fn r24_a_client_that_wants_more_than_it_may_have_at_once_gets_all() {
+    let server = TestServer::start_with(&[], |files| {
+        for number in 0..10 {
+            std::fs::write(files.join(format!("file {number}")), lore()).expect("a file");
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut client = std::process::Command::new(env!("CARGO_BIN_EXE_client"));
+    client.arg(server.addr.to_string()).arg("alice").current_dir(&folder).env_remove("RUST_LOG");
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn().expect("the client runs");
+    let input: String = (0..10)
+        .map(|number| format!("/get file {number}{}\n", if number % 2 == 0 { " --tcp" } else { "" }))
+        .collect();
+    client.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let output = client.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for number in 0..10 {
+        let copy = std::fs::read(folder.path().join(format!("downloads/file {number}")));
+        assert!(copy.expect("fetched") == lore(), "file {number}");
+    }
 }
 
 #[test]

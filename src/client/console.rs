@@ -20,6 +20,13 @@ use crate::wire::text;
 /// How often downloads are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How long the server may be silent once the input has ended. Ours: as long as a transfer may.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// For each line that we have said it may be silent longer by this: so slowly does a server take them at its default
+/// rate, and whispers are answered by nothing.
+const SILENCE_PER_LINE: Duration = Duration::from_millis(200);
+
 /// How long `/quit` waits for the server's good-bye.
 const QUIT_MAX: Duration = Duration::from_secs(2);
 
@@ -36,6 +43,7 @@ pub fn talk(events: &mut Events, downloads: &mut Downloads, screen: &mut Screen)
         by_number: Vec::new(),
         roll: None,
         leaving: Leaving::No,
+        heard_at: Instant::now(),
         last_code: None,
     }
     .run()
@@ -68,6 +76,8 @@ struct Console<'a> {
     by_number: Vec<Command>,
     roll: Option<Roll>,
     leaving: Leaving,
+    /// When anything happened last.
+    heard_at: Instant,
     /// The code of the server's last line, where that was an ERR.
     last_code: Option<ErrorCode>,
 }
@@ -85,7 +95,11 @@ impl Console<'_> {
                 self.events.session.say(&ClientMessage::Quit);
                 self.leaving = Leaving::AfterBye;
             }
-            match self.next_event()? {
+            let event = self.next_event()?;
+            if !matches!(event, Event::Tick) || !self.downloads.is_idle() {
+                self.heard_at = Instant::now();
+            }
+            match event {
                 Event::Typed(typed) => self.on_typed(typed)?,
                 Event::Server(ServerMessage::Bye(reason)) => {
                     if matches!(self.leaving, Leaving::AfterBye | Leaving::By(_)) {
@@ -108,6 +122,10 @@ impl Console<'_> {
                 Event::Tick => {
                     if matches!(self.leaving, Leaving::By(deadline) if deadline <= Instant::now()) {
                         return Ok(());
+                    }
+                    if self.give_up_at().is_some_and(|at| at <= Instant::now()) {
+                        let why = "the input has ended, and nothing more is heard from the server";
+                        return Err(ClientError::Lost(why.into()));
                     }
                     let reactions = self.downloads.on_tick(Instant::now());
                     self.react(reactions)?;
@@ -134,8 +152,20 @@ impl Console<'_> {
     fn deadline(&self) -> Option<Instant> {
         match self.leaving {
             Leaving::By(deadline) => Some(deadline),
-            _ if self.downloads.is_idle() => None,
+            _ if self.downloads.is_idle() => self.give_up_at(),
             _ => Some(Instant::now() + TICK),
+        }
+    }
+
+    /// When a server that says nothing after the end of the input is not waited for any more.
+    fn give_up_at(&self) -> Option<Instant> {
+        let patience = SILENCE_MAX.saturating_add(SILENCE_PER_LINE * self.events.session.lines_said);
+        match self.leaving {
+            Leaving::WhenIdle | Leaving::AfterBye if self.downloads.unanswered_since().is_none() => {
+                Some(self.heard_at + patience)
+            }
+            Leaving::WhenIdle => self.downloads.unanswered_since().map(|since| since + patience),
+            _ => None,
         }
     }
 
@@ -174,9 +204,13 @@ impl Console<'_> {
                 Reaction::Say(message) => self.events.session.say(&message),
                 Reaction::Tell(report) => self.screen.show(&report)?,
                 Reaction::Fetched(fetched) => self.screen.show(&Report::Transfer(fetched))?,
-                Reaction::Failed(failed) => {
-                    let error = ClientError::from(failed);
-                    self.screen.complain(&error.code(), &error.to_string())?;
+                Reaction::Failed(failed) => self.screen.complain_of(&failed.into())?,
+                Reaction::Refused { name, code, words } => {
+                    self.screen.complain_of(&ClientError::NotOffered {
+                        name: name.to_string(),
+                        code,
+                        words,
+                    })?;
                 }
             }
         }
@@ -349,8 +383,7 @@ impl Console<'_> {
                     "WHO" => self.roll = None,
                     _ => {}
                 }
-                let error = ClientError::Refused { code, words };
-                return self.screen.complain(&error.code(), &error.to_string());
+                return self.screen.complain_of(&ClientError::Refused { code, words });
             }
             other => {
                 if let ServerMessage::Pm(from, _) = &other {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::report::{Fetched, Report, percent};
 use crate::transfer::sink::{Sink, Target};
 use crate::transfer::{Progress, TransferError};
+use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, Offer, TransferId, Transport};
 use crate::wire::name::FileName;
 
@@ -47,6 +48,15 @@ pub enum Reaction {
     Fetched(Fetched),
     /// A file will not come.
     Failed(Failed),
+    /// The server does not offer a file.
+    Refused {
+        /// Its name.
+        name: FileName,
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        words: String,
+    },
 }
 
 /// A download that came to nothing.
@@ -69,18 +79,23 @@ pub struct View {
     pub name: FileName,
     /// Octets that have arrived.
     pub moved_bytes: u64,
-    /// Octets that there are.
-    pub size: u64,
+    /// Octets that there are, once the server has told.
+    pub size: Option<u64>,
     /// What is happening with it.
     pub stage: &'static str,
 }
 
-/// A GET that was said.
+/// A file that somebody has asked for here.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) number: u32,
     pub(super) want: Want,
+    /// When its first GET was said; until then, when it was asked for.
     pub(super) at: Instant,
+    /// When its last GET was said.
+    pub(super) said_at: Option<Instant>,
+    /// Whether others of ours were on their way when its GET was said: only then does waiting help against `busy`.
+    pub(super) has_company: bool,
     pub(super) cancelled: bool,
 }
 
@@ -119,6 +134,13 @@ pub(super) enum Stage {
     Keeping(blake3::Hash, Duration),
 }
 
+impl Asked {
+    /// How far it is: nowhere yet.
+    pub(super) fn view(&self, stage: &'static str) -> View {
+        View { number: self.number, name: self.want.name.clone(), moved_bytes: 0, size: None, stage }
+    }
+}
+
 impl Download {
     /// One whose octets begin to move.
     pub(super) fn new(asked: Asked, offer: &Offer, moving: Moving) -> Download {
@@ -132,6 +154,11 @@ impl Download {
             failure: None,
             milestone: 0,
         }
+    }
+
+    /// Whether the server may still count it among the offers that nobody has taken up.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Moving) && self.moving.progress.moved_bytes() == 0
     }
 
     /// A word on the way, once for each quarter of a long download.
@@ -154,7 +181,7 @@ impl Download {
             number: self.asked.number,
             name: self.asked.want.name.clone(),
             moved_bytes: self.moving.progress.moved_bytes(),
-            size: self.size,
+            size: Some(self.size),
             stage: match self.stage {
                 Stage::Moving => "on its way",
                 Stage::Arrived(..) => "waiting for its digest",

@@ -28,6 +28,16 @@ const ENDINGS_MAX: usize = 1_024;
 /// How long the digest may come after the last octet. Ours: a server reads 5 GiB again in a few seconds.
 const DIGEST_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// So many offers that nobody has taken up does a server allow one client (docs/PROTOCOL.md, section 4).
+const OPEN_MAX: usize = 4;
+
+/// So many transfers does a server allow one client (likewise).
+const TRANSFERS_MAX: usize = 8;
+
+/// A server that is busy although we keep to that is asked again after this, or when a download ends. Ours: it has seen
+/// by then what we have seen.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
 /// Without any UDP packet for so long, TCP is tried. Ours: five SYNs at the longest interval.
 const FALL_BACK_AFTER: Duration = Duration::from_secs(15);
 
@@ -44,6 +54,10 @@ pub struct Downloads {
     rtt: Duration,
     tuning: Tuning,
     number_next: u32,
+    /// Those whose GET is not said yet, in order.
+    waiting: VecDeque<Asked>,
+    /// The server was busy: nothing more is asked for until then.
+    busy_until: Option<Instant>,
     /// GETs without an answer, in order: the answers keep it.
     asked: VecDeque<Asked>,
     under_way: BTreeMap<TransferId, Download>,
@@ -62,6 +76,8 @@ impl Downloads {
             rtt,
             tuning,
             number_next: 1,
+            waiting: VecDeque::new(),
+            busy_until: None,
             asked: VecDeque::new(),
             under_way: BTreeMap::new(),
             pool: None,
@@ -76,36 +92,75 @@ impl Downloads {
         self.events.clone()
     }
 
-    /// Whether nothing is asked for and nothing under way.
+    /// Whether nothing is wanted and nothing under way.
     pub fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.under_way.is_empty()
+        self.waiting.is_empty() && self.asked.is_empty() && self.under_way.is_empty()
     }
 
-    /// Asks for a file.
+    /// Since when the server owes an answer to a GET.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.asked.front()?.said_at
+    }
+
+    /// Asks for a file, or lets it wait its turn.
     pub fn ask(&mut self, want: Want) -> Vec<Reaction> {
         let number = self.number_next;
         self.number_next += 1;
-        self.ask_again(Asked { number, want, at: Instant::now(), cancelled: false })
+        let at = Instant::now();
+        self.waiting.push_back(Asked {
+            number,
+            want,
+            at,
+            said_at: None,
+            has_company: false,
+            cancelled: false,
+        });
+        self.ask_next(at)
     }
 
-    fn ask_again(&mut self, asked: Asked) -> Vec<Reaction> {
-        let get = ClientMessage::Get(asked.want.transport, asked.want.name.clone());
-        self.asked.push_back(asked);
-        vec![Reaction::Say(get)]
-    }
-
-    /// Takes what the server says about transfers; gives back what is about something else. The refusal of a GET
-    /// comes back as well, after it has been counted, with its request.
-    pub fn on_server(&mut self, message: ServerMessage) -> Result<Vec<Reaction>, ServerMessage> {
-        match message {
-            ServerMessage::Offer(offer) => Ok(self.on_offer(offer)),
-            ServerMessage::Done(id, done) => Ok(self.on_done(id, done)),
-            ServerMessage::Err { ref request, .. } if request == "GET" => {
-                self.asked.pop_front();
-                Err(message)
+    /// Says as many GETs as the server allows.
+    fn ask_next(&mut self, now: Instant) -> Vec<Reaction> {
+        let mut gets = Vec::new();
+        while self.busy_until.is_none_or(|until| until <= now) {
+            let offers = self.under_way.values().filter(|download| download.is_open()).count();
+            let asked = self.asked.len();
+            if asked + offers >= OPEN_MAX || asked + self.under_way.len() >= TRANSFERS_MAX {
+                break;
             }
-            other => Err(other),
+            let Some(mut next) = self.waiting.pop_front() else { break };
+            if next.said_at.replace(now).is_none() {
+                next.at = now;
+            }
+            next.has_company = asked + self.under_way.len() > 0;
+            gets.push(Reaction::Say(ClientMessage::Get(next.want.transport, next.want.name.clone())));
+            self.asked.push_back(next);
         }
+        gets
+    }
+
+    /// Takes what the server says about transfers; gives back what is about something else.
+    pub fn on_server(&mut self, message: ServerMessage) -> Result<Vec<Reaction>, ServerMessage> {
+        let mut reactions = match message {
+            ServerMessage::Offer(offer) => self.on_offer(offer),
+            ServerMessage::Done(id, done) => self.on_done(id, done),
+            ServerMessage::Err { code, ref request, ref words } if request.eq_ignore_ascii_case("GET") => {
+                let Some(asked) = self.asked.pop_front() else { return Err(message) };
+                self.on_refused(asked, code, words)
+            }
+            other => return Err(other),
+        };
+        reactions.extend(self.ask_next(Instant::now()));
+        Ok(reactions)
+    }
+
+    fn on_refused(&mut self, asked: Asked, code: ErrorCode, words: &str) -> Vec<Reaction> {
+        if code == ErrorCode::Busy && asked.has_company && !asked.cancelled {
+            // The server counts something that has ended here already.
+            self.busy_until = Some(Instant::now() + BUSY_WAIT);
+            self.waiting.push_front(asked);
+            return Vec::new();
+        }
+        vec![Reaction::Refused { name: asked.want.name, code, words: words.to_owned() }]
     }
 
     fn on_offer(&mut self, offer: Offer) -> Vec<Reaction> {
@@ -198,6 +253,12 @@ impl Downloads {
 
     /// Takes what a thread of a transfer tells.
     pub fn on_transfer(&mut self, event: TransferEvent) -> Vec<Reaction> {
+        let mut reactions = self.on_transfer_event(event);
+        reactions.extend(self.ask_next(Instant::now()));
+        reactions
+    }
+
+    fn on_transfer_event(&mut self, event: TransferEvent) -> Vec<Reaction> {
         match event {
             TransferEvent::Arrived(id, arrived, at) => {
                 let Some(download) = self.under_way.get_mut(&id) else { return Vec::new() };
@@ -211,6 +272,8 @@ impl Downloads {
                         download.stage = Stage::Arrived(sink, at);
                         self.keep_if_complete(id)
                     }
+                    // Our own trouble comes first, whoever told of it first: the other side only saw us go.
+                    (Some(_), Err(error @ TransferError::File { .. })) => self.end(id, Err(error)),
                     (Some(failure), _) => self.end(id, Err(failure)),
                     (None, Err(TransferError::NoAnswer)) if download.asked.want.fall_back => {
                         self.fall_back(id)
@@ -226,12 +289,11 @@ impl Downloads {
         let Some(Download { mut asked, .. }) = self.under_way.remove(&id) else { return Vec::new() };
         let text = format!("{}: {}; trying TCP", asked.want.name, TransferError::NoAnswer);
         asked.want.transport = Transport::Tcp;
-        let mut reactions = vec![
+        self.waiting.push_front(asked);
+        vec![
             Reaction::Say(ClientMessage::Done(id, Done::Failed(ErrorCode::Incomplete))),
             Reaction::Tell(Report::Notice { text }),
-        ];
-        reactions.extend(self.ask_again(asked));
-        reactions
+        ]
     }
 
     fn keep_if_complete(&mut self, id: TransferId) -> Vec<Reaction> {
@@ -265,6 +327,7 @@ impl Downloads {
     /// The last word on a transfer, to the server and to the person.
     fn end(&mut self, id: TransferId, result: Result<PathBuf, TransferError>) -> Vec<Reaction> {
         let Some(download) = self.under_way.remove(&id) else { return Vec::new() };
+        self.busy_until = None;
         let name = download.asked.want.name.clone();
         match (result, download.stage) {
             (Ok(path), Stage::Keeping(digest, took)) => vec![
@@ -309,13 +372,20 @@ impl Downloads {
 
     /// Ends the download of this number; `false` when there is none.
     pub fn cancel(&mut self, number: u32) -> Option<Vec<Reaction>> {
+        if let Some(at) = self.waiting.iter().position(|asked| asked.number == number) {
+            let asked = self.waiting.remove(at)?;
+            let error = TransferError::Cancelled;
+            return Some(vec![Reaction::Failed(Failed { name: asked.want.name, error, begun: false })]);
+        }
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.number == number) {
             asked.cancelled = true;
             return Some(Vec::new());
         }
         let found = self.under_way.iter().find(|(_, download)| download.asked.number == number);
         let id = found.map(|(&id, _)| id)?;
-        Some(self.abandon(id, TransferError::Cancelled))
+        let mut reactions = self.abandon(id, TransferError::Cancelled);
+        reactions.extend(self.ask_next(Instant::now()));
+        Some(reactions)
     }
 
     /// The session is gone: what is complete here is still kept, everything else ends.
@@ -323,6 +393,7 @@ impl Downloads {
         let mut reactions: Vec<Reaction> = self
             .asked
             .drain(..)
+            .chain(self.waiting.drain(..))
             .map(|asked| {
                 let error = TransferError::Lost(why.into());
                 Reaction::Failed(Failed { name: asked.want.name, error, begun: false })
@@ -355,19 +426,16 @@ impl Downloads {
             reactions
                 .extend(self.end(id, Err(TransferError::Lost("the server never told the digest".into()))));
         }
+        reactions.extend(self.ask_next(now));
         reactions
     }
 
     /// Every download, in the order of their numbers.
     pub fn views(&self) -> Vec<View> {
-        let asked = self.asked.iter().map(|asked| View {
-            number: asked.number,
-            name: asked.want.name.clone(),
-            moved_bytes: 0,
-            size: 0,
-            stage: "asked for",
-        });
-        let mut views: Vec<View> = self.under_way.values().map(Download::view).chain(asked).collect();
+        let asked = self.asked.iter().map(|asked| asked.view("asked for"));
+        let waiting = self.waiting.iter().map(|asked| asked.view("waiting"));
+        let under_way = self.under_way.values().map(Download::view);
+        let mut views: Vec<View> = under_way.chain(asked).chain(waiting).collect();
         views.sort_by_key(|view| view.number);
         views
     }
@@ -375,6 +443,7 @@ impl Downloads {
     /// Ends everything, and waits a moment until the unfinished files are removed: those that nothing moves, at once.
     pub fn close(&mut self) {
         self.asked.clear();
+        self.waiting.clear();
         self.under_way.retain(|_, download| !matches!(download.stage, Stage::Arrived(..)));
         for download in self.under_way.values() {
             download.moving.cancelled.store(true, Ordering::Relaxed);

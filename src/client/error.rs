@@ -41,6 +41,16 @@ pub enum ClientError {
         /// Why, for people.
         words: String,
     },
+    /// The server does not offer a file.
+    #[error("{}: {}{}", sanitise(.name), sanitise(.words), hint(*.code))]
+    NotOffered {
+        /// The file.
+        name: String,
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        words: String,
+    },
     /// A file was not fetched.
     #[error("{}: {source}{}", sanitise(.name), remedy(.source))]
     Transfer {
@@ -130,7 +140,7 @@ impl ClientError {
             Self::Usage(_) => 2,
             Self::Connect { .. } | Self::Lost(_) | Self::Closed(_) => 3,
             Self::Nick(_) => 4,
-            Self::Refused { code, .. } => match code {
+            Self::Refused { code, .. } | Self::NotOffered { code, .. } => match code {
                 ErrorCode::NickTaken | ErrorCode::BadNick => 4,
                 ErrorCode::NoUser | ErrorCode::NoFile | ErrorCode::BadName => 5,
                 _ => 1,
@@ -151,6 +161,14 @@ impl ClientError {
         }
     }
 
+    /// The file that it is about.
+    pub fn file_name(&self) -> Option<&str> {
+        match self {
+            Self::NotOffered { name, .. } | Self::Transfer { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// One word for programs.
     pub fn code(&self) -> String {
         match self {
@@ -159,7 +177,7 @@ impl ClientError {
             Self::Lost(_) | Self::Closed(_) => "lost".into(),
             Self::Kicked(_) => "kicked".into(),
             Self::Nick(_) => "nick".into(),
-            Self::Refused { code, .. } => code.to_string(),
+            Self::Refused { code, .. } | Self::NotOffered { code, .. } => code.to_string(),
             Self::Transfer { source: TransferError::Exists(_), .. } => "exists".into(),
             Self::Transfer { source, .. } => source.code().to_string(),
             Self::System { .. } | Self::OutputClosed => "system".into(),

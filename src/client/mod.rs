@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> u8 {
     screen.finish();
     let Err(error) = ended else { return 0 };
     if !matches!(error, ClientError::OutputClosed)
-        && let Err(error) = screen.complain(&error.code(), &error.to_string())
+        && let Err(error) = screen.complain_of(&error)
     {
         log::debug!("the failure could not be told: {error}");
     }

@@ -283,7 +283,7 @@ impl OneShot<'_> {
     }
 
     fn get(&mut self, downloads: &mut Downloads, want: Want) -> Result<Fetched, ClientError> {
-        let asked_at = Instant::now();
+        let is_late = |since: Instant| since.elapsed() > ANSWER_MAX;
         let mut bar = None;
         let mut reactions = downloads.ask(want);
         loop {
@@ -295,6 +295,9 @@ impl OneShot<'_> {
                     Reaction::Tell(report) => self.screen.show(&report)?,
                     Reaction::Fetched(fetched) => return Ok(fetched),
                     Reaction::Failed(failed) => return Err(failed.into()),
+                    Reaction::Refused { name, code, words } => {
+                        return Err(ClientError::NotOffered { name: name.to_string(), code, words });
+                    }
                 }
             }
             reactions = match self.events.next(Some(Instant::now() + TICK)) {
@@ -304,19 +307,13 @@ impl OneShot<'_> {
                 },
                 Event::Server(message) => {
                     self.last_code = message.error_code();
-                    match downloads.on_server(message) {
-                        Ok(reactions) => reactions,
-                        Err(ServerMessage::Err { code, request, words }) if request == "GET" => {
-                            return Err(ClientError::Refused { code, words });
-                        }
-                        // The talk of the others is not what was asked for.
-                        Err(_) => Vec::new(),
-                    }
+                    // The talk of the others is not what was asked for.
+                    downloads.on_server(message).unwrap_or_default()
                 }
                 Event::Transfer(event) => downloads.on_transfer(event),
                 Event::Lost(why) => downloads.on_lost(&why),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
-                Event::Tick if bar.is_none() && asked_at.elapsed() > ANSWER_MAX => return Err(no_answer()),
+                Event::Tick if downloads.unanswered_since().is_some_and(is_late) => return Err(no_answer()),
                 Event::Tick => downloads.on_tick(Instant::now()),
                 Event::Typed(_) => Vec::new(),
             };

@@ -90,8 +90,9 @@ pub enum Report {
         name: String,
         /// What has arrived.
         bytes: u64,
-        /// What there is.
-        size: u64,
+        /// What there is, once that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
         /// What is happening with it.
         stage: &'static str,
     },
@@ -113,6 +114,9 @@ pub enum Report {
         code: String,
         /// A sentence for people.
         message: String,
+        /// The file that it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
 }
 
@@ -205,7 +209,10 @@ impl fmt::Display for Report {
             Self::Started { number, name, bytes, transport } => {
                 write!(f, "* download {number}: {name}, {} over {transport}", size_text(*bytes))
             }
-            Self::Progress { number, name, bytes, size, stage } => {
+            Self::Progress { number, name, size: None, stage, .. } => {
+                write!(f, "* download {number}: {name}, {stage}")
+            }
+            Self::Progress { number, name, bytes, size: Some(size), stage } => {
                 let (moved, whole) = (size_text(*bytes), size_text(*size));
                 write!(
                     f,

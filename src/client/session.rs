@@ -74,6 +74,8 @@ pub struct Session {
     pub incoming: Receiver<Incoming>,
     stream: TcpStream,
     outgoing: Sender<String>,
+    /// How many lines we have said.
+    pub lines_said: u32,
     /// Lines that the writer thread cannot take yet.
     pending: VecDeque<String>,
 }
@@ -193,11 +195,12 @@ impl Session {
         let (read_half, write_half) = (stream.try_clone()?, stream.try_clone()?);
         thread::Builder::new().name("reader".into()).spawn(move || read_lines(read_half, buffer, &tell))?;
         thread::Builder::new().name("writer".into()).spawn(move || write_lines(write_half, &lines))?;
-        Ok(Session { nick, server, rtt, incoming, stream, outgoing, pending: VecDeque::new() })
+        Ok(Session { nick, server, rtt, incoming, stream, outgoing, lines_said: 0, pending: VecDeque::new() })
     }
 
     /// Says this as soon as the server takes it; never blocks.
     pub fn say(&mut self, message: &ClientMessage) {
+        self.lines_said = self.lines_said.saturating_add(1);
         self.pending.push_back(message.emit());
         self.push_out();
     }

@@ -48,7 +48,16 @@ impl Screen {
 
     /// Tells a failure: a line on standard error, and an object where programs listen.
     pub fn complain(&mut self, code: &str, message: &str) -> Result<(), ClientError> {
-        let report = Report::Error { code: code.into(), message: message.into() };
+        self.complain_about(&Report::Error { code: code.into(), message: message.into(), name: None })
+    }
+
+    /// The same of an error.
+    pub fn complain_of(&mut self, error: &ClientError) -> Result<(), ClientError> {
+        let name = error.file_name().map(str::to_owned);
+        self.complain_about(&Report::Error { code: error.code(), message: error.to_string(), name })
+    }
+
+    fn complain_about(&mut self, report: &Report) -> Result<(), ClientError> {
         self.write_stderr(&report.to_string());
         if self.json { self.write_line(&report.to_json()).map_err(ClientError::output) } else { Ok(()) }
     }

@@ -41,6 +41,7 @@ fn lines(reactions: &[Reaction]) -> Vec<String> {
         Reaction::Tell(report) => report.to_string(),
         Reaction::Fetched(fetched) => format!("! fetched {} {}", fetched.name, fetched.bytes),
         Reaction::Failed(failed) => format!("! {}", failed.error),
+        Reaction::Refused { name, code, words } => format!("! {name}: {words} ({code})"),
     };
     reactions.iter().map(line).collect()
 }
@@ -172,4 +173,64 @@ fn long_downloads_say_how_far_they_are() {
     assert!(downloads.on_tick(Instant::now()).is_empty(), "too early");
     assert_eq!(lines(&downloads.on_tick(later)), ["* download 1: a.txt, 80 % (4 B of 5 B), on its way"]);
     assert!(downloads.on_tick(later).is_empty(), "told already");
+}
+
+#[test]
+fn a_full_disk_here_is_never_blamed_on_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = offered(&folder, true);
+    let done = ServerMessage::Done(ID, Done::Failed(ErrorCode::Incomplete));
+    assert!(downloads.on_server(done).expect("about a transfer").is_empty());
+    let source = io::Error::from(io::ErrorKind::StorageFull);
+    let told = downloads.on_transfer(failed(TransferError::File { what: "write a.part".into(), source }));
+    assert_eq!(lines(&told), ["DONE_7 file", "! cannot write a.part: no storage space"]);
+}
+
+#[test]
+fn more_files_than_the_server_allows_wait_their_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut downloads = asked(&folder, true);
+    let target = Target::Folder(folder.path().into(), name());
+    let want = Want { name: name(), target, transport: Transport::Udp, fall_back: true };
+    let gets: Vec<_> = (2..=10).flat_map(|_| downloads.ask(want.clone())).collect();
+    assert_eq!(lines(&gets), ["GET_udp a.txt"; 3], "four without an answer, with the first");
+    let stages: Vec<_> = downloads.views().iter().map(|view| view.report().to_string()).collect();
+    assert_eq!(
+        (stages[0].as_str(), stages[9].as_str()),
+        ("* download 1: a.txt, asked for", "* download 10: a.txt, waiting")
+    );
+    let offer_to = |downloads: &mut Downloads, id| {
+        let asked = downloads.asked.pop_front().expect("asked");
+        downloads.under_way.insert(TransferId(id), Download::new(asked, &offer(5), Moving::default()));
+        downloads.on_tick(Instant::now())
+    };
+    assert!(offer_to(&mut downloads, 1).is_empty(), "nobody has taken it up");
+    downloads.under_way[&TransferId(1)].moving.progress.set(1, 0);
+    assert_eq!(lines(&downloads.on_tick(Instant::now())), ["GET_udp a.txt"]);
+    for id in 2..=8 {
+        offer_to(&mut downloads, id);
+        downloads.under_way[&TransferId(id)].moving.progress.set(1, 0);
+        downloads.on_tick(Instant::now());
+    }
+    assert_eq!((downloads.under_way.len(), downloads.asked.len(), downloads.waiting.len()), (8, 0, 2));
+    assert_eq!(lines(&downloads.cancel(10).expect("there")), ["! cancelled"]);
+    let ended = TransferEvent::Arrived(TransferId(3), Err(TransferError::Cancelled), Instant::now());
+    assert_eq!(lines(&downloads.on_transfer(ended)), ["DONE_3 cancelled", "! cancelled", "GET_udp a.txt"]);
+}
+
+#[test]
+fn a_busy_server_is_asked_again_while_others_of_ours_are_under_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let busy = || ServerMessage::Err { code: ErrorCode::Busy, request: "GET".into(), words: "later".into() };
+    let mut alone = asked(&folder, true);
+    assert_eq!(lines(&alone.on_server(busy()).expect("our GET")), ["! a.txt: later (busy)"]);
+    assert!(alone.on_server(busy()).is_err(), "of nothing that we asked");
+
+    let mut downloads = offered(&folder, true);
+    let target = Target::Folder(folder.path().into(), name());
+    let want = Want { name: name(), target, transport: Transport::Udp, fall_back: true };
+    assert_eq!(lines(&downloads.ask(want)), ["GET_udp a.txt"]);
+    assert!(downloads.on_server(busy()).expect("our GET").is_empty());
+    assert!(downloads.on_tick(Instant::now()).is_empty(), "too early");
+    assert_eq!(lines(&downloads.on_tick(Instant::now() + BUSY_WAIT)), ["GET_udp a.txt"]);
 }
