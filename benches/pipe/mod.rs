@@ -60,8 +60,8 @@ pub(crate) fn configs(size: u64, link: Link) -> (Config, Config) {
         burst_len: link.burst_len,
         rtt_guess: Duration::from_millis(1),
         open_max: Duration::from_secs(60),
-        arq: ArqScheme::default(),
-        controller: ControllerKind::default(),
+        arq: Some(ArqScheme::default()),
+        controller: Some(ControllerKind::default()),
         granted: u64::MAX,
         seed: 7,
     };

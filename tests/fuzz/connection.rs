@@ -72,8 +72,8 @@ fn configs(script: &mut Bytes<'_>) -> (Config, Config) {
         burst_len: [65_536, 4 << 20][usize::from(rules >> 7)],
         rtt_guess: Duration::from_millis(u64::from(shape >> 2 & 7) * 20),
         open_max: Duration::from_secs(60),
-        arq: ArqScheme::ALL[usize::from(rules >> 1 & 3) % 3],
-        controller: controllers[usize::from(rules >> 3 & 3)],
+        arq: Some(ArqScheme::ALL[usize::from(rules >> 1 & 3) % 3]),
+        controller: Some(controllers[usize::from(rules >> 3 & 3)]),
         granted: if shape & 32 == 0 { u64::MAX } else { size / 2 },
         seed: size ^ u64::from(rules),
     };

@@ -286,7 +286,7 @@ fn sent_packets(script: &mut Bytes<'_>) {
             }
             _ if argument > 200 => {
                 let mut lost = 0;
-                sent.lose_all(|_| lost += 1);
+                sent.lose_all(|_, _| lost += 1);
                 assert_eq!(lost, model.with(Fate::InFlight).count());
                 model
                     .packets
@@ -392,7 +392,7 @@ fn detect_lost(sent: &mut SentPackets, model: &mut Model, now: Instant, argument
     let (threshold, delay) =
         (u64::from(argument % 8) + 1, Duration::from_millis(u64::from(argument / 8) + 1));
     let mut lost = 0;
-    let next_at = sent.detect_lost(now, threshold, delay, |_| lost += 1);
+    let next_at = sent.detect_lost(now, threshold, delay, |_, _| lost += 1);
     let (mut expected, mut expected_at) = (0, None);
     for (&number, packet) in model.packets.iter_mut().filter(|(_, packet)| packet.0 == Fate::InFlight) {
         let Some(largest) = model.largest_acked.filter(|&largest| number <= largest) else { break };
