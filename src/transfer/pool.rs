@@ -211,6 +211,8 @@ impl Pool {
         {
             transfer.finish_unstarted();
         }
+        // Before the wake-up: a worker that finds the last line gone ends, and nobody would wake it again.
+        drop(commands);
         waker.wake();
         port
     }
@@ -221,6 +223,8 @@ impl Pool {
         for (commands, waker, _) in lines {
             // A worker that is gone has no transfers.
             let _ = commands.send(Command::Cancel(id));
+            // As above.
+            drop(commands);
             waker.wake();
         }
     }
