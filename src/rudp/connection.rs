@@ -306,9 +306,10 @@ impl Connection {
         });
     }
 
-    /// How many octets of packets may be in flight.
+    /// How many octets of packets may be in flight: one packet at least, for the size that the path carries may be
+    /// confirmed after the controller has begun with a smaller one.
     pub(super) fn window_bytes(&self) -> u64 {
-        let cwnd = self.controller.cwnd();
+        let cwnd = self.controller.cwnd().max(self.packet_len as u64);
         let local = self.rtt.is_measured() && self.rtt.min() < RTT_LOCAL;
         if local { cwnd.min(self.peer_burst.max(2 * self.packet_len as u64)) } else { cwnd }
     }
