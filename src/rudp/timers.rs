@@ -75,6 +75,8 @@ impl Connection {
         }
         if is_due(self.keepalive_at()) {
             self.due.ping = true;
+            // The ACK with the last credit may be lost; while we ask, the peer has no reason to.
+            self.due.ack |= matches!(self.flow, Flow::Receive(_));
         }
     }
 
