@@ -257,7 +257,7 @@ impl Connection {
         keep: &mut Keep<'_>,
     ) -> bool {
         match body {
-            Body::Syn(setup) => self.on_syn(number, &setup, datagram_len),
+            Body::Syn(setup) => self.on_syn(now, number, &setup, datagram_len),
             Body::SynAck { echo, setup } => self.on_syn_ack(now, echo, &setup, datagram_len),
             Body::Ack(ack) => self.on_ack(now, &ack),
             Body::Data { back, offset, data } => {

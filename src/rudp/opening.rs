@@ -14,12 +14,14 @@ use crate::wire::packet::Setup;
 const SYN_ACKS_MAX: u8 = 10;
 
 impl Connection {
-    pub(super) fn on_syn(&mut self, number: u64, setup: &Setup, datagram_len: usize) {
+    pub(super) fn on_syn(&mut self, now: Instant, number: u64, setup: &Setup, datagram_len: usize) {
         if self.config.role == Role::Client {
             return self.abort(ConnectionError::Protocol);
         }
         if self.advance(Input::RecvSyn) {
             self.open_until = None;
+            // Data may follow at once, so from now on a peer that takes none is looked at.
+            self.start_speed_looks(now);
         }
         if self.state != State::SynReceived {
             return;
@@ -61,10 +63,14 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_established(&mut self, now: Instant) {
-        if self.config.direction == Direction::Send {
+    fn start_speed_looks(&mut self, now: Instant) {
+        if self.config.direction == Direction::Send && self.speed_at.is_none() {
             self.look_at_speed(now);
         }
+    }
+
+    pub(super) fn on_established(&mut self, now: Instant) {
+        self.start_speed_looks(now);
         self.open_until = None;
         self.syn_at = None;
         self.due.syn = 0;
