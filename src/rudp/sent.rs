@@ -123,6 +123,22 @@ impl SentPackets {
         (self.packets.len() as u64) < BOOKED_MAX
     }
 
+    /// Whether another packet can be tracked, if need be instead of lost ones: that they were only late is good to know,
+    /// but no ACK and no timer need come to make room for what has to be sent.
+    pub fn make_room(&mut self) -> bool {
+        while !self.has_room() {
+            let Some(word) = self.words.iter_mut().find(|word| word.in_flight | word.lost != 0) else {
+                break;
+            };
+            let oldest = (word.in_flight | word.lost) & (word.in_flight | word.lost).wrapping_neg();
+            if word.in_flight & oldest != 0 {
+                return false;
+            }
+            word.lost ^= oldest;
+        }
+        true
+    }
+
     /// Books a packet that wants no ACK, and gives its number.
     pub fn push_unacked(&mut self, len: usize, now: Instant) -> u64 {
         self.push(SentPacket { carried: Carried::Nothing, len, sent_at: now, snapshot: None })
@@ -396,5 +412,19 @@ mod tests {
             push(&mut sent, Carried::Ping, 50, now);
         }
         assert_eq!(sent.next_number(), TRACKED_MAX);
+        assert!(!sent.make_room(), "all are in flight");
+    }
+
+    #[test]
+    fn lost_packets_do_not_keep_new_ones_waiting() {
+        let (now, mut sent) = (Instant::now(), SentPackets::default());
+        while sent.has_room() {
+            push(&mut sent, Carried::Ping, 50, now);
+        }
+        let numbers: Vec<u64> = (1..TRACKED_MAX).collect();
+        ack(&numbers, |ack| _ = sent.on_ack(ack, |_, _| ()).expect("sent"));
+        assert_eq!(sent.detect_lost(now, 3, DELAY, |_, _| ()), None, "no timer is set");
+        assert!(!sent.is_any_in_flight() && !sent.has_room());
+        assert!(sent.make_room() && sent.has_room());
     }
 }

@@ -300,7 +300,7 @@ impl Connection {
         self.pacer.set_rate(rate, self.rtt.srtt(), self.packet_len as u64, self.peer_burst);
         let mut budget = self.pacer.budget(now);
         let mut count = 0;
-        while count < packets_max.min(plan.len()) && self.sent.has_room() {
+        while count < packets_max.min(plan.len()) && self.sent.make_room() {
             let probing = self.due.probes > 0;
             if !probing && (self.is_window_full() || budget == 0) {
                 self.window_limited = true;
