@@ -22,6 +22,11 @@ impl RangeSet {
         self.ranges.is_empty()
     }
 
+    /// How many disjoint ranges it takes.
+    pub fn ranges(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// How many offsets from 0 on are in the set without a gap.
     pub fn prefix(&self) -> u64 {
         self.ranges.first_key_value().map_or(0, |(&start, &end)| if start == 0 { end } else { 0 })

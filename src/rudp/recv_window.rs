@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::ranges::RangeSet;
+use crate::wire::packet::ACK_WORDS_MAX;
 
 /// How many numbers back a packet may be: the next power of two above five windows of
 /// [`TRACKED_MAX`](super::sent::TRACKED_MAX); what is older is dropped.
@@ -74,6 +75,11 @@ impl RecvNumbers {
     }
 }
 
+/// Ours: what came may lie in so many pieces. An honest sender tracks no more packets than this at
+/// once ([`TRACKED_MAX`](super::sent::TRACKED_MAX)); one that leaves a
+/// gap behind each octet would fill the memory with what is between them.
+const RANGES_MAX: usize = (ACK_WORDS_MAX - 2) * 64;
+
 /// The octets of the file that have come.
 #[derive(Debug)]
 pub struct RecvWindow {
@@ -120,9 +126,10 @@ impl RecvWindow {
         self.size
     }
 
-    /// Whether the sender was allowed to send these octets.
+    /// Whether the sender was allowed to send these octets. Such as leave no gap always are, within the credit; others
+    /// only while there are not too many gaps.
     pub fn allows(&self, range: &Range<u64>) -> bool {
-        range.end <= self.credit()
+        range.end <= self.credit() && (range.start <= self.rcv_nxt() || self.kept.ranges() < RANGES_MAX)
     }
 
     /// The first part of these octets that is still missing.
@@ -196,6 +203,28 @@ mod tests {
         assert_eq!((window.rcv_nxt(), window.credit()), (200, 500));
         window.keep(200..900);
         assert_eq!(window.credit(), 1_000);
+    }
+
+    #[test]
+    fn gaps_without_number_are_not_kept() {
+        let mut window = RecvWindow::new(1 << 20, 1 << 20, u64::MAX);
+        let mut scattered = (1..).map(|i| 2 * i..2 * i + 1);
+        assert_eq!(
+            scattered
+                .by_ref()
+                .take_while(|range| {
+                    let allowed = window.allows(range);
+                    if allowed {
+                        window.keep(range.clone())
+                    }
+                    allowed
+                })
+                .count(),
+            RANGES_MAX
+        );
+        assert!(window.allows(&(0..2)), "what fills the first gap is");
+        window.keep(0..2);
+        assert!(window.allows(&(3..4)));
     }
 
     #[test]
