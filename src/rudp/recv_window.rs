@@ -70,6 +70,8 @@ impl RecvNumbers {
         let last = usize::try_from((self.largest?.checked_sub(self.base)?) / 64).ok()?;
         let lowest = self.lowest_tracked.clamp(self.base, self.largest?);
         let first = usize::try_from((lowest - self.base) / 64).ok()?;
+        // A peer may jump ahead to numbers that no ACK can name.
+        u32::try_from(self.base / 64 + last as u64).ok()?;
         let first_word = u32::try_from(self.base / 64 + first as u64).ok()?;
         Some((first_word, self.words.range(first..=last).copied()))
     }
@@ -190,6 +192,17 @@ mod tests {
             prop_assert!(named.is_subset(&model));
             prop_assert!(model.range(lowest.min(largest)..).all(|number| named.contains(number)));
         }
+    }
+
+    #[test]
+    fn an_ack_names_no_number_beyond_its_first_word() {
+        let mut numbers = RecvNumbers::default();
+        let words_end = 64 << 32;
+        numbers.insert(words_end - 64);
+        assert!(numbers.ack_words().is_some());
+        numbers.insert(words_end);
+        numbers.on_lowest_tracked(words_end - 64 * 500);
+        assert!(numbers.ack_words().is_none());
     }
 
     #[test]
