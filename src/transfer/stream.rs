@@ -1,30 +1,30 @@
 //! A file over its own TCP connection: `DATA_<token>`, then exactly the announced octets.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::sink::Sink;
 use super::{Progress, TransferError};
+use crate::rudp::{SPEED_BYTES_MIN, SPEED_TIME};
 use crate::wire::message::{ClientMessage, Secret};
 
 /// Handed to the system at once; between two of them progress is told and `cancelled` looked at. Ours: a hundredth of
 /// a second on a fast link.
-const CHUNK_LEN: u64 = 1024 * 1024;
+const CHUNK_LEN: usize = 1024 * 1024;
 
 /// One read of the receiver takes at most this.
 const READ_LEN: usize = 256 * 1024;
 
-/// How long the peer may move nothing at all. Ours: the idle limit of the UDP way.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-
 /// How long to wait for the server to accept the connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// A blocked read looks at `cancelled` this often.
-const CANCEL_CHECK: Duration = Duration::from_millis(250);
+/// A blocked read or write looks at `cancelled` and at the speed this often.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 
 /// Sends `size` octets of `file`, then closes the sending half and waits for the peer to close. Blocks; ends soon after
 /// `cancelled` is set or the stream is shut down.
@@ -36,22 +36,26 @@ pub fn send(
     cancelled: &AtomicBool,
 ) -> Result<(), TransferError> {
     let unreadable = |source| TransferError::File { what: "read the file".into(), source };
-    let (mut file, mut stream) = (file, stream);
-    file.rewind().map_err(unreadable)?;
-    stream.set_write_timeout(Some(IDLE_MAX)).map_err(lost)?;
+    stream.set_write_timeout(Some(CHECK_EVERY)).map_err(lost)?;
+    let mut pace = Pace::new(Instant::now());
     let mut sent = 0;
     while sent < size {
         if cancelled.load(Ordering::Relaxed) {
             return Err(TransferError::Cancelled);
         }
-        // On Linux the standard library does this by sendfile: the octets never enter this process.
-        let copied = io::copy(&mut file.take(CHUNK_LEN.min(size - sent)), &mut stream).map_err(lost)?;
-        if copied == 0 {
-            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter meanwhile");
-            return Err(unreadable(source));
+        let chunk_len = CHUNK_LEN.min(usize::try_from(size - sent).unwrap_or(CHUNK_LEN));
+        // The octets never enter this process. A peer that reads slowly leaves a part of the chunk for later.
+        match rustix::fs::sendfile(stream, file, Some(&mut sent), chunk_len) {
+            Ok(0) => {
+                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter meanwhile");
+                return Err(unreadable(source));
+            }
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error @ Errno::IO) => return Err(unreadable(error.into())),
+            Err(error) => return Err(lost(error.into())),
         }
-        sent += copied;
         progress.set(sent, 0);
+        pace.check(sent, Instant::now())?;
     }
     stream.shutdown(Shutdown::Write).map_err(lost)?;
     // The peer closes once it has everything: only then may the socket go (a close with unread octets is a reset).
@@ -84,6 +88,7 @@ pub fn receive(
                 sink.size()
             )));
         }
+        let written_from = Instant::now();
         let write_failed = |sink: &Sink, source| {
             let what = format!("write {}", sink.part_path().display());
             TransferError::File { what, source }
@@ -94,7 +99,10 @@ pub fn receive(
             sink.flush().map_err(|source| write_failed(&sink, source))?;
         }
         progress.set(received, 0);
+        // Our disk's time is not the peer's.
+        patient.pace.began_at += written_from.elapsed();
     }
+    patient.pace.began_at = Instant::now();
     match patient.read(&mut buffer[..1])? {
         0 => Ok(sink),
         _ => Err(TransferError::Lost("the server sent more than it had announced".into())),
@@ -102,39 +110,66 @@ pub fn receive(
 }
 
 fn lost(error: io::Error) -> TransferError {
-    TransferError::Lost(match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the other side is silent".into(),
-        _ => error.to_string(),
-    })
+    TransferError::Lost(error.to_string())
 }
 
-/// Reads that block, but not for ever: they end when the peer is silent too long, and soon after `cancelled` is set.
+/// The least speed, as over UDP: less than [`SPEED_BYTES_MIN`] in [`SPEED_TIME`] is not worth a transfer.
+struct Pace {
+    /// When this stretch of the way began, and how many octets had moved by then.
+    began_at: Instant,
+    moved_bytes: u64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { began_at: now, moved_bytes: 0 }
+    }
+
+    /// `moved_bytes` have moved in all by `now`.
+    fn check(&mut self, moved_bytes: u64, now: Instant) -> Result<(), TransferError> {
+        if moved_bytes - self.moved_bytes >= SPEED_BYTES_MIN {
+            *self = Pace { began_at: now, moved_bytes };
+        } else if now.saturating_duration_since(self.began_at) >= SPEED_TIME {
+            let (bytes, seconds) = (moved_bytes - self.moved_bytes, SPEED_TIME.as_secs());
+            return Err(TransferError::Lost(match bytes {
+                0 => "the other side is silent".into(),
+                _ => format!("the other side is too slow ({bytes} bytes in {seconds} s)"),
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// Reads that block, but not for ever: they end when the peer is too slow, and soon after `cancelled` is set.
 struct Patient<'a> {
     stream: &'a TcpStream,
     cancelled: &'a AtomicBool,
+    pace: Pace,
+    read_bytes: u64,
 }
 
 impl<'a> Patient<'a> {
     fn new(stream: &'a TcpStream, cancelled: &'a AtomicBool) -> Result<Self, TransferError> {
-        stream.set_read_timeout(Some(CANCEL_CHECK)).map_err(lost)?;
-        Ok(Self { stream, cancelled })
+        stream.set_read_timeout(Some(CHECK_EVERY)).map_err(lost)?;
+        Ok(Self { stream, cancelled, pace: Pace::new(Instant::now()), read_bytes: 0 })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransferError> {
-        // A read that finds octets never looks at the clock: `since` starts with the first silence.
-        let mut since = None;
         loop {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(TransferError::Cancelled);
             }
+            self.pace.check(self.read_bytes, Instant::now())?;
             match self.stream.read(buffer) {
-                Ok(read_len) => return Ok(read_len),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    if since.get_or_insert_with(Instant::now).elapsed() >= IDLE_MAX {
-                        return Err(lost(error));
-                    }
+                Ok(read_len) => {
+                    self.read_bytes += read_len as u64;
+                    return Ok(read_len);
                 }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(lost(error)),
             }
         }
@@ -218,6 +253,48 @@ mod tests {
             assert!(matches!(error, Err(TransferError::File { .. })), "{error:?}");
         });
         assert!(sink.is_err());
+    }
+
+    #[test]
+    fn a_peer_that_drips_is_left() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut pace = Pace::new(begin);
+        for minute in 1..=10 {
+            pace.check(minute * SPEED_BYTES_MIN, at(minute * 59)).expect("just fast enough");
+        }
+        pace.check(10 * SPEED_BYTES_MIN + 1, at(649)).expect("not yet");
+        let slow = pace.check(11 * SPEED_BYTES_MIN - 1, at(650)).expect_err("less than the least");
+        assert!(slow.to_string().ends_with("the other side is too slow (61439 bytes in 60 s)"), "{slow}");
+        let silent = Pace::new(begin).check(0, at(60)).expect_err("nothing");
+        assert!(silent.to_string().ends_with("the other side is silent"), "{silent}");
+    }
+
+    #[test]
+    fn a_peer_that_reads_late_gets_every_octet_once() {
+        let content: Vec<u8> = (0..9_000_000u32).map(|i| i.to_le_bytes()[1]).collect();
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(path.path(), &content).expect("written");
+        let file = File::open(path.path()).expect("open");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut reader = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (stream, _) = listener.accept().expect("the client");
+        let progress = Progress::default();
+        let received = thread::scope(|scope| {
+            let sender = scope.spawn(|| send(&stream, &file, 9_000_000, &progress, &AtomicBool::new(false)));
+            // Nothing is read until the sender has been blocked at least once.
+            let begin = Instant::now();
+            while progress.moved_bytes() == 0 || begin.elapsed() < 2 * CHECK_EVERY {
+                assert!(begin.elapsed() < Duration::from_secs(30), "nothing was sent");
+                thread::yield_now();
+            }
+            let mut received = Vec::new();
+            reader.read_to_end(&mut received).expect("all");
+            drop(reader);
+            sender.join().expect("no panic").expect("sent");
+            received
+        });
+        assert!(received == content, "{} bytes", received.len());
     }
 
     #[test]
