@@ -215,6 +215,18 @@ fn r5_bad_bytes() {
         client.send("PING_alive\nQUIT\n");
         assert_eq!(client.rest(), ["PONG_alive", "BYE_"]);
     }
+    // An escape that is none happens to whoever types: that never closes.
+    let mut client = server.login("mallory quiet");
+    client.send(format!("{}QUIT\n", "ALL_C:\\dir\n".repeat(6)));
+    let answers = client.rest();
+    let words = "ERR_bad-text ALL after a backslash comes another one, n, t or u{hex}";
+    assert_eq!((answers.len(), answers[0].as_str(), answers[6].as_str()), (7, words, "BYE_"), "{answers:?}");
+    let mut client = server.login("mallory quiet");
+    client.send(format!("{}QUIT\n", format!("ALL_{}\n", "x".repeat(2_001)).repeat(6)));
+    assert_eq!(client.rest()[6], "BYE_", "nor does a text that is too long");
+    client = server.login("mallory quiet");
+    client.send(format!("PING_{}\nQUIT\n", "x".repeat(65)));
+    assert_eq!(client.rest(), ["ERR_too-long PING PING and PONG may have 64 bytes at most", "BYE_"]);
     let mut client = server.login("mallory quiet");
     for line in &lines[..5] {
         client.send(line);

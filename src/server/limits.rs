@@ -13,7 +13,7 @@ pub struct Limits {
     pub per_ip_max: usize,
     /// How long a connection may take to say HELLO.
     pub login_timeout: Duration,
-    /// Bad lines (too long, bad text) of one member; this many close the connection.
+    /// Bad lines (too long, not UTF-8, control characters) of one member; this many close the connection.
     pub strikes_max: u32,
     /// How fast one member may ask; `None` for trusted networks and benches.
     pub rate: Option<Rate>,

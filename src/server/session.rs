@@ -296,9 +296,8 @@ impl Session {
 
     /// Answers a bad line. Those that no correct client sends count, and there is a last one.
     fn strike(&mut self, bad: BadLine) -> Result<(), End> {
-        let code = bad.error.code();
-        self.refuse(code, &bad.request, bad.error.to_string());
-        if !matches!(code, ErrorCode::TooLong | ErrorCode::BadText) {
+        self.refuse(bad.error.code(), &bad.request, bad.error.to_string());
+        if !bad.error.is_strike() {
             return Ok(());
         }
         self.strikes += 1;

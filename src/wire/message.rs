@@ -18,6 +18,9 @@ pub const FILES_PER_PAGE: usize = 256;
 /// The octets of a transfer's secret: the key of its packets, or the token of its TCP stream.
 pub const SECRET_LEN: usize = 32;
 
+/// The octets of a PING's text as it travels. Ours: enough for a number or a time.
+pub const PING_LEN_MAX: usize = 64;
+
 /// Names one transfer of a server: in control lines, in logs, and as the connection id of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId(pub u32);
@@ -359,8 +362,8 @@ fn emit_secret(secret: &Secret) -> String {
 }
 
 fn ping_text(payload: &str) -> Result<String, WireError> {
-    if payload.len() > 64 {
-        return Err(WireError::TextTooLong);
+    if payload.len() > PING_LEN_MAX {
+        return Err(WireError::PingTooLong);
     }
     text::unescape(payload)
 }
@@ -490,6 +493,7 @@ mod tests {
         assert_eq!(client("nonsense"), Err(WireError::UnknownProtocol));
         assert_eq!(client("HELLO_alice loud"), Err(WireError::BadNick));
         assert_eq!(client("GET_udp ../etc/passwd"), Err(WireError::BadFileName));
+        assert_eq!(client(&format!("PING_{}", "x".repeat(PING_LEN_MAX + 1))), Err(WireError::PingTooLong));
         for bad in
             ["GET_carrier-pigeon x", "GET_udp", "DONE_7", "DONE_07 ok", "DONE_-1 ok", "DONE_99999999999 ok"]
         {

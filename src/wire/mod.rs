@@ -19,7 +19,7 @@ pub enum WireError {
     #[error("a line is UTF-8 without control characters")]
     BadText,
     /// A backslash that begins none of the escapes.
-    #[error(r"after a backslash comes \\, n, t or u{{hex}}")]
+    #[error("after a backslash comes another one, n, t or u{{hex}}")]
     BadEscape,
     /// The line does not begin with a protocol name.
     #[error("a line begins with a protocol name and an underscore")]
@@ -30,6 +30,9 @@ pub enum WireError {
     /// A text of more characters or octets than may be relayed.
     #[error("a text may have {} characters and {} bytes at most", text::TEXT_CHARS_MAX, text::TEXT_LEN_MAX)]
     TextTooLong,
+    /// A PING or PONG of more octets than are sent back.
+    #[error("PING and PONG may have {} bytes at most", message::PING_LEN_MAX)]
+    PingTooLong,
     /// A text with nothing in it.
     #[error("there is no text")]
     EmptyText,
@@ -53,10 +56,16 @@ pub enum WireError {
 }
 
 impl WireError {
+    /// Whether no correct client sends this. A text that is too long, or a backslash where none may be, happens to
+    /// whoever types.
+    pub fn is_strike(&self) -> bool {
+        matches!(self, Self::LineTooLong | Self::BadText)
+    }
+
     /// The code that `ERR_<code>` carries for this error.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::LineTooLong | Self::TextTooLong => ErrorCode::TooLong,
+            Self::LineTooLong | Self::TextTooLong | Self::PingTooLong => ErrorCode::TooLong,
             Self::BadText | Self::BadEscape => ErrorCode::BadText,
             Self::BadProtocol | Self::UnknownProtocol => ErrorCode::Unknown,
             Self::BadNick => ErrorCode::BadNick,
