@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+use packetboat::chat::command;
 use packetboat::client::address::Address;
 use packetboat::client::{self, Action, Options};
 use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
+use packetboat::wire::text::sanitise;
 
 /// Talk in a chat room and fetch files from its shelf.
 #[derive(Debug, Parser)]
@@ -99,6 +101,9 @@ enum Errand {
     Listen,
 }
 
+/// The words of [`Errand`], for whoever mistypes one.
+const COMMAND_WORDS: [&str; 5] = ["msg", "who", "files", "get", "listen"];
+
 impl From<Errand> for Action {
     fn from(errand: Errand) -> Action {
         match errand {
@@ -136,6 +141,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let (Some(nick), None, false) = (&cli.nick, &cli.command, cli.quiet)
+        && let Some(meant) = command::meant_word(nick, &COMMAND_WORDS)
+    {
+        // Nick or not is for the server to say; what is shown of it here moves no cursor.
+        let nick = sanitise(nick);
+        let _ = writeln!(std::io::stderr(), "client: you are `{nick}`; did you mean the command `{meant}`?");
+    }
     ExitCode::from(client::run(&Options {
         address: cli.address,
         nick: cli.nick,

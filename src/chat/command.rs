@@ -180,13 +180,11 @@ fn parse_slash(line: &str) -> Result<Command, CommandError> {
 fn parse_get(arguments: &str) -> Result<Command, CommandError> {
     let mut rest = arguments;
     let mut transport = None;
-    for (flag, which) in [("--udp", Transport::Udp), ("--tcp", Transport::Tcp)] {
-        let without = rest.strip_suffix(flag).filter(|before| before.is_empty() || before.ends_with(' '));
-        let without = without.or_else(|| rest.strip_prefix(flag).filter(|after| after.starts_with(' ')));
-        if let Some(without) = without {
-            rest = without.trim();
-            transport = Some(which);
+    while let Some((without, which)) = strip_transport(rest) {
+        if transport.replace(which).is_some() {
+            return Err(usage("/get"));
         }
+        rest = without;
     }
     let (file, save_as) = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
         Some((file, "")) => (file, None),
@@ -210,6 +208,15 @@ fn parse_get(arguments: &str) -> Result<Command, CommandError> {
     Ok(Command::Get { file, save_as, transport })
 }
 
+/// Takes `--udp` or `--tcp` off either end.
+fn strip_transport(arguments: &str) -> Option<(&str, Transport)> {
+    [("--udp", Transport::Udp), ("--tcp", Transport::Tcp)].into_iter().find_map(|(flag, which)| {
+        let before = arguments.strip_suffix(flag).filter(|before| before.is_empty() || before.ends_with(' '));
+        let after = || arguments.strip_prefix(flag).filter(|after| after.starts_with(' '));
+        Some((before.or_else(after)?.trim(), which))
+    })
+}
+
 fn parse_nick(text: &str) -> Result<Nick, CommandError> {
     Nick::parse(text).map_err(|_| CommandError::Nick(text.into()))
 }
@@ -231,6 +238,25 @@ fn meant(word: &str) -> Option<&'static str> {
     let nearest = COMMANDS.iter().map(|(name, ..)| (edit_distance(word, name), *name)).min()?;
     // A short word differs little from anything: half of its letters at least must be right.
     (nearest.0 <= DISTANCE_MAX.min(word.len().saturating_sub(1) / 2)).then_some(nearest.1)
+}
+
+/// The command word of the command line that a nickname looks like: one letter is wrong, or two of a long word, or two
+/// have changed places.
+pub fn meant_word(nick: &str, words: &[&'static str]) -> Option<&'static str> {
+    /// Ours: below it two wrong letters leave hardly any right.
+    const LONG: usize = 5;
+    let nick = nick.to_lowercase();
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let is_near = |word: &&&str| match edit_distance(&nick, word) {
+        0 | 1 => true,
+        2 => word.len() >= LONG || letters(word) == letters(&nick),
+        _ => false,
+    };
+    words.iter().find(is_near).copied()
 }
 
 /// How many letters must be inserted, deleted or replaced to make one word of the other (Levenshtein).
@@ -319,9 +345,18 @@ mod tests {
         assert_eq!(parsed("/get \"same as before.txt\""), get("same as before.txt", None, None));
         assert_eq!(parsed("/get \"2\" as \"x as y\""), get("2", Some("x as y"), None));
         assert_eq!(parsed("/get a--tcp"), get("a--tcp", None, None));
-        for bad in
-            ["/get", "/get --tcp", "/get ../x", "/get a as ../x", "/get \"a\" b", "download_file", "/get \""]
-        {
+        for bad in [
+            "/get a --tcp --udp",
+            "/get a --udp --tcp",
+            "/get --udp a --tcp",
+            "/get",
+            "/get --tcp",
+            "/get ../x",
+            "/get a as ../x",
+            "/get \"a\" b",
+            "download_file",
+            "/get \"",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -346,6 +381,24 @@ mod tests {
         }
         let told = parse("/\u{1b}[2J").expect_err("no command").to_string();
         assert!(told.contains("/help") && !told.contains('\u{1b}'), "{told}");
+    }
+
+    #[test]
+    fn a_nick_that_looks_like_a_command_is_noticed() {
+        let words = ["msg", "who", "files", "get", "listen"];
+        for (nick, meant) in [
+            ("fles", Some("files")),
+            ("Files", Some("files")),
+            ("lsten", Some("listen")),
+            ("gte", Some("get")),
+            ("whoo", Some("who")),
+            ("alice", None),
+            ("pat", None),
+            ("bob", None),
+            ("guest-1f", None),
+        ] {
+            assert_eq!(meant_word(nick, &words), meant, "{nick}");
+        }
     }
 
     #[test]
