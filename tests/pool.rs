@@ -127,7 +127,9 @@ fn a_cancelled_transfer_tells_both_ends_and_leaves_no_file() {
     // Slow enough to be caught in the middle.
     let (server, client) = (pool(1, Some("delay=50ms")), pool(1, None));
     let transfer = start(&server, &client, 9, &source, folder.path());
+    let began = Instant::now();
     while transfer.progress.moved_bytes() == 0 {
+        assert!(began.elapsed() < LONG, "nothing moves");
         std::thread::yield_now();
     }
     client.cancel(TransferId(9));

@@ -241,7 +241,8 @@ fn r26_odd_files() {
             let asked_at = Instant::now();
             client.send(format!("GET_{transport} {odd}.txt\n"));
             assert_eq!(client.line(), "ERR_no-file GET no such file", "{odd}");
-            assert!(asked_at.elapsed() < Duration::from_millis(100), "{odd}: {:?}", asked_at.elapsed());
+            // A FIFO or a device that is opened may block for ever; a loaded machine is only slow.
+            assert!(asked_at.elapsed() < Duration::from_secs(5), "{odd}: {:?}", asked_at.elapsed());
         }
     }
     client.send("GET_tcp plain.txt\n");
