@@ -245,6 +245,9 @@ fn r26_odd_files() {
             assert!(asked_at.elapsed() < Duration::from_secs(5), "{odd}: {:?}", asked_at.elapsed());
         }
     }
+    let log = server.log();
+    let warning = log.lines().find(|line| line.contains(" are not offered: "));
+    assert!(warning.is_some_and(|line| line.contains("\"dangling-symlink.txt\"")), "{log}");
     client.send("GET_tcp plain.txt\n");
     assert!(client.line().starts_with("OFFER_1 tcp "));
 }

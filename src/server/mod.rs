@@ -21,7 +21,7 @@ pub use limits::{Limits, Rate};
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -136,6 +136,7 @@ impl Server {
         let not_files = |source| ServerError::Files { path: files.clone(), source };
         let shelf = Shelf::open(files).map_err(not_files)?;
         let file_count = shelf.list().map_err(not_files)?.len();
+        warn_of_passed_over(&shelf, files);
         let listener = listener::bind(*listen).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => ServerError::PortInUse(*listen),
             _ => ServerError::Listen { address: *listen, source },
@@ -199,6 +200,28 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shutdown();
     }
+}
+
+/// Whoever put a link on the shelf wonders why nobody sees it.
+fn warn_of_passed_over(shelf: &Shelf, files: &Path) {
+    /// Ours: enough to recognise what they are.
+    const NAMES_TOLD_MAX: usize = 5;
+    let names = shelf.passed_over().unwrap_or_default();
+    if names.is_empty() {
+        return;
+    }
+    // Debug escapes what would break the line.
+    let mut told: Vec<String> = names.iter().take(NAMES_TOLD_MAX).map(|name| format!("{name:?}")).collect();
+    if names.len() > NAMES_TOLD_MAX {
+        told.push("...".into());
+    }
+    let (entries, are) = if names.len() == 1 { ("entry", "is") } else { ("entries", "are") };
+    warn!(
+        "{} {entries} of {} {are} not offered: {} (links, unreadable files or names for one system only)",
+        names.len(),
+        files.display(),
+        told.join(", ")
+    );
 }
 
 fn udp_base(config: &ServerConfig) -> Result<u16, ServerError> {

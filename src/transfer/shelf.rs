@@ -1,8 +1,10 @@
 //! The shelf: the folder whose regular files the server offers.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -46,6 +48,26 @@ impl Shelf {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// The entries that somebody may have meant to offer and that are not offered, in order: links, hard links,
+    /// unreadable files, bad names. Folders and hidden files are not among them.
+    pub fn passed_over(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for found in Dir::read_from(&self.folder)? {
+            let found = found?;
+            let bytes = found.file_name().to_bytes();
+            let is_folder = || {
+                let stat = fs::statat(&self.folder, found.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            };
+            let name = std::str::from_utf8(bytes).ok().and_then(|name| FileName::parse(name).ok());
+            if !bytes.starts_with(b".") && name.and_then(|name| self.entry(name)).is_none() && !is_folder() {
+                names.push(OsStr::from_bytes(bytes).to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// What the list shows of a file, if it may be offered. It is not opened: opening a device can have effects.
@@ -132,5 +154,10 @@ mod tests {
         for odd in ["symlink", "hardlink", "folder", "socket", "fifo", "absent"] {
             assert!(matches!(shelf.open_file(&name(odd)), Err(ShelfError::NoFile)), "{odd}");
         }
+        for name in [".hidden", "bad:name"] {
+            std::fs::write(folder.path().join(name), "").expect("a file");
+        }
+        let passed_over = shelf.passed_over().expect("a list");
+        assert_eq!(passed_over, ["bad:name", "fifo", "hardlink", "socket", "symlink"]);
     }
 }
