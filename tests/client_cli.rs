@@ -536,6 +536,19 @@ fn who_talks_to_one_person_is_told_when_that_one_leaves() {
 }
 
 #[test]
+fn a_mistyped_command_word_is_a_nick_with_a_hint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (nick, hint) in [("fles", "client: you are `fles`; did you mean the command `files`?\n"), ("bob", "")]
+    {
+        let (address, thread) = server(|peer, _| peer.good_bye());
+        let output = client(folder.path(), address, &[nick]).output().expect("it runs");
+        thread.join().expect("the script");
+        assert_exit(&output, 0, "");
+        assert_eq!(stderr(&output), hint);
+    }
+}
+
+#[test]
 fn a_ping_is_answered_and_a_kick_is_exit_10() {
     let (output, _folder) = run(&["listen"], |peer, _| {
         peer.say("PING_are you there");
