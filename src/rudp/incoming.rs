@@ -25,13 +25,15 @@ impl Connection {
             return false;
         }
         let kept_before = window.kept_bytes();
-        while let Some(gap) = window.first_gap(range.clone()) {
+        let mut rest = range.clone();
+        while let Some(gap) = window.first_gap(rest.clone()) {
             let skipped = usize::try_from(gap.start - offset).expect("inside the packet");
             let gap_len = usize::try_from(gap.end - gap.start).expect("inside the packet");
             if keep(gap.start, &data[skipped..][..gap_len]).is_err() {
                 self.abort(ConnectionError::File);
                 return false;
             }
+            rest.start = gap.end;
             window.keep(gap);
         }
         self.stats.packets_duplicate += u64::from(window.kept_bytes() == kept_before);

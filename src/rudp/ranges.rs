@@ -42,14 +42,12 @@ impl RangeSet {
         if range.is_empty() {
             return 0;
         }
-        // The common case: what arrives continues a range and touches no other.
-        let next_start = self.ranges.range(range.start + 1..).next().map(|(&start, _)| start);
-        if let Some((_, end)) = self.ranges.range_mut(..=range.start).next_back()
-            && *end >= range.start
-            && next_start.is_none_or(|start| start > range.end)
+        // The common case: what arrives continues the last range, and nothing lies beyond it.
+        if let Some(mut last) = self.ranges.last_entry()
+            && (*last.key()..=*last.get()).contains(&range.start)
         {
-            let added = range.end.saturating_sub(*end);
-            *end = range.end.max(*end);
+            let added = range.end.saturating_sub(*last.get());
+            *last.get_mut() += added;
             self.len += added;
             return added;
         }
@@ -93,9 +91,12 @@ impl RangeSet {
 
     /// The parts of `range` that are not in the set, in order.
     pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let before = self.ranges.range(..range.start).next_back().map_or(0, |(_, &end)| end);
-        let mut from = range.start.max(before);
-        let mut inside = self.ranges.range(range.start..range.end);
+        // The common case: what is asked for lies beyond all that is here, and nothing has to be searched.
+        let is_beyond = self.ranges.last_key_value().is_none_or(|(_, &end)| end <= range.start);
+        let before = if is_beyond { None } else { self.ranges.range(..range.start).next_back() };
+        let mut inside =
+            (!is_beyond).then(|| self.ranges.range(range.start..range.end)).into_iter().flatten();
+        let mut from = before.map_or(range.start, |(_, &end)| end.max(range.start));
         std::iter::from_fn(move || {
             while from < range.end {
                 let (start, end) =
