@@ -1,6 +1,8 @@
 //! The fuzz targets: each takes any octets and panics when what it watches over does not hold.
 //!
-//! `tests/fuzz_replay.rs` runs them over the corpus and a seeded mutation loop; `fuzz/` under libFuzzer.
+//! `tests/fuzz_replay.rs` runs them over the corpus and a seeded mutation loop, `fuzz/` under libFuzzer:
+//! `cargo +nightly fuzz run f4_connection fuzz/corpus/f4_connection tests/fuzz/corpus/f4_connection -- -timeout=1
+//! -rss_limit_mb=256`.
 
 mod bytes;
 mod connection;
