@@ -9,10 +9,14 @@ mod fuzz;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs, panic};
 
-use fuzz::{TARGETS, Target, packet};
-use packetboat::rudp::split_mix_64;
+use fuzz::bytes::Bytes;
+use fuzz::world::World;
+use fuzz::{TARGETS, Target, connection, packet};
+use packetboat::rudp::{State, split_mix_64};
+use packetboat::wire::packet::{Header, Kind};
 
 /// What an input may make us hold at once, beside the file itself: both ends, what is on the link, and the watchers.
 const HELD_BYTES_MAX: u64 = 64 << 20;
@@ -43,6 +47,31 @@ fn one_input_is_replayed() {
     let (_, target) =
         TARGETS.into_iter().find(|(target, _)| name.contains(target)).expect("its path names its target");
     target(&input);
+}
+
+/// Found by reading along: the probe timer outlived what it was set for, and TIME-WAIT asked a peer that was gone.
+#[test]
+fn time_wait_has_no_questions() {
+    let (client, server) = connection::configs(&mut Bytes(&[0b1111_0100, 128, 0, 100]));
+    let mut world = World::new(client, server);
+    // Everything arrives but the ACK of the server's FIN: the client's own FIN has to do.
+    while world.server.connection.state() != State::TimeWait {
+        if world.link.is_empty() {
+            assert!(world.advance_to_timer());
+            continue;
+        }
+        world.advance(Duration::from_millis(1));
+        let flying = world.link.remove(0);
+        let is_ack = Header::parse(&flying.octets).is_ok_and(|header| header.kind == Kind::Ack);
+        if !(is_ack && world.server.connection.state() == State::FinWait1) {
+            world.deliver(flying, false);
+        }
+    }
+    let before = world.server.connection.stats();
+    while world.server.closed.is_none() {
+        world.advance_to_timer();
+    }
+    assert_eq!(world.server.connection.stats(), before, "nothing was sent, no probe timer fired");
 }
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -77,6 +77,7 @@ impl Connection {
         // everything, and a lost ACK before it does not matter.
         if self.state == State::FinWait1 {
             self.sent.settle();
+            self.set_probe_timer(now);
             self.advance(Input::RecvAckOfFin);
         }
         if self.advance(Input::RecvFin) {

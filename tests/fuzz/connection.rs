@@ -48,7 +48,8 @@ pub(crate) fn f4_connection(data: &[u8]) {
     }
 }
 
-fn configs(script: &mut Bytes<'_>) -> (Config, Config) {
+/// The first octets of a script: both ends' sides of the offer.
+pub(crate) fn configs(script: &mut Bytes<'_>) -> (Config, Config) {
     let (rules, shape) = (script.u8(), script.u8());
     let size = u64::from(script.u16()) << (shape % 3);
     let controllers = [

@@ -4,11 +4,11 @@
 //! `cargo +nightly fuzz run f4_connection fuzz/corpus/f4_connection tests/fuzz/corpus/f4_connection -- -timeout=1
 //! -rss_limit_mb=256`.
 
-mod bytes;
-mod connection;
+pub(crate) mod bytes;
+pub(crate) mod connection;
 pub(crate) mod packet;
 mod ranges;
-mod world;
+pub(crate) mod world;
 
 pub(crate) use connection::f4_connection;
 pub(crate) use packet::f3_packet;
