@@ -264,7 +264,8 @@ fn s33_holes_and_single_octets_are_bounded() {
         let said: usize = victim.said().iter().map(Vec::len).sum();
         assert!(said <= PACKET_LEN_IPV4, "{said} octets for one");
     }
-    assert_eq!(victim.kept.bytes, 100_000);
+    // So many pieces are kept; whoever leaves more gaps is not acknowledged.
+    assert_eq!(victim.kept.bytes, 8_192);
     assert_nothing_outside(&victim);
 }
 

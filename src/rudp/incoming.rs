@@ -76,8 +76,6 @@ impl Connection {
         // The receiver's FIN answers ours: whoever has all data and closes has seen that we do. So it acknowledges
         // everything, and a lost ACK before it does not matter.
         if self.state == State::FinWait1 {
-            self.sent.settle();
-            self.set_probe_timer(now);
             self.advance(Input::RecvAckOfFin);
         }
         if self.advance(Input::RecvFin) {

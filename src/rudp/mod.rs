@@ -8,8 +8,13 @@
 //! 3. [`Connection::poll_event`] until it gives nothing;
 //! 4. [`Connection::poll_timeout`] for the next deadline.
 //!
-//! One lost packet's way: [`sent`] books it under its number, the peer's ACK names later numbers, `detect_lost` finds
-//! that three have overtaken it, [`send_window`] queues its octets, `poll_transmit` sends them under a new number.
+//! Where to read: [`state`] is the life of a connection, `connection` its face. What a datagram means is in `opening` (SYN,
+//! SYN-ACK), `incoming` (DATA, FIN) and `acknowledged` (ACK); `timers` acts on time, `transmit` says what is due.
+//!
+//! One lost packet's way: `transmit` gives its octets a number and [`sent`] books it; the peer's [`recv_window`] notes later
+//! numbers and its ACK names them; `acknowledged` finds with [`recovery`] that they have overtaken it and tells the
+//! controller; [`send_window`] queues its octets, and `transmit` sends them first, under a new number. The old number stays
+//! in the books for a while: an ACK that still comes shows that the packet was only late.
 
 mod acknowledged;
 pub mod arq;

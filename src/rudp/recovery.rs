@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PACKET_LEN_MIN;
-use super::rtt::Rtt;
+use super::rtt::{GRANULARITY, Rtt};
 use super::sent::SentPacket;
 
 /// RFC 9002 (6.1.1): a packet is lost once three sent after it are acknowledged.
@@ -11,9 +11,6 @@ pub const PACKET_THRESHOLD: u64 = 3;
 
 /// RFC 9002 (6.1.2): or when one sent later is acknowledged and 9/8 of a round trip have passed.
 const TIME_THRESHOLD: (u32, u32) = (9, 8);
-
-/// RFC 9002 (6.1.2): the precision that timers have.
-const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// RFC 8985 (6.2, step 4): the reordering window grows by a quarter of the round trip,
 const WINDOW_STEPS_PER_RTT: u32 = 4;

@@ -77,9 +77,8 @@ impl RecvNumbers {
     }
 }
 
-/// Ours: what came may lie in so many pieces. An honest sender tracks no more packets than this at
-/// once ([`TRACKED_MAX`](super::sent::TRACKED_MAX)); one that leaves a
-/// gap behind each octet would fill the memory with what is between them.
+/// Ours: what came may lie in so many pieces, as many as an honest sender tracks packets at once
+/// ([`TRACKED_MAX`](super::sent::TRACKED_MAX)). One that leaves a gap behind each octet would fill the memory with them.
 const RANGES_MAX: usize = (ACK_WORDS_MAX - 2) * 64;
 
 /// The octets of the file that have come.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// RFC 9002 (6.1.2): the precision we may expect of timers.
-const GRANULARITY: Duration = Duration::from_millis(1);
+pub(super) const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Ours: a receiver acknowledges as soon as its socket is drained, so only the scheduler holds an ACK up.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(1);

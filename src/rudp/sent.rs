@@ -20,7 +20,8 @@ pub const BOOKED_MAX: u64 = TRACKED_MAX * 3 / 2;
 pub enum Carried {
     /// Octets of the file.
     Data(Range<u64>),
-    /// Octets of the file that a later packet carries too: its loss is that packet's matter.
+    /// Octets of the file that a later packet, a probe, carries too: when this one is lost nothing is queued, for the
+    /// probe's own loss would be.
     Copied(Range<u64>),
     /// The end of our data.
     Fin,

@@ -21,7 +21,7 @@ const LOSS_ROUNDS: usize = 8;
 /// Ours: a round of fewer packets says little about a share; it is counted together with the next.
 const LOSS_PACKETS_MIN: u64 = 24;
 
-/// Ours: beyond this a loss is not believed to be weather, so that the correction can never more than halve the pace.
+/// Ours: beyond this a loss is not believed to be weather, so that the correction raises the pace by half at most.
 const LOSS_FLOOR_MAX: f64 = 0.35;
 
 /// The largest of the samples of the last rounds: a queue in which each is larger than all after it.
