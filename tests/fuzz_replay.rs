@@ -26,7 +26,7 @@ const INPUT_LEN_MAX: usize = 1_024;
 
 #[test]
 fn f3_packets_are_read_and_written_alike() {
-    fuzz("f3_packet", 150_000);
+    fuzz("f3_packet", 1_500_000);
 }
 
 #[test]
