@@ -1,6 +1,6 @@
 //! The fuzz targets without a fuzzer: every file of the corpus, then mutations of them from a seed.
 //!
-//! `PACKETBOAT_FUZZ_ITERATIONS` says how many mutations per target, `PACKETBOAT_FUZZ_SEED` which. An input that fails is
+//! `PACKETBOAT_FUZZ_TIMES` says how many mutations per target, `PACKETBOAT_FUZZ_SEED` which. An input that fails is
 //! written to a file, whose path is printed; `PACKETBOAT_FUZZ_INPUT` replays that one alone.
 
 #![expect(clippy::print_stdout, reason = "the seed of a failure has to be seen")]
@@ -86,7 +86,7 @@ fn fuzz(name: &str, iterations: u64) {
         check(name, target, input, &path.display().to_string());
     }
     let seed = number("PACKETBOAT_FUZZ_SEED", 1);
-    let iterations = number("PACKETBOAT_FUZZ_ITERATIONS", iterations);
+    let iterations = iterations * number("PACKETBOAT_FUZZ_TIMES", 1);
     println!("{name}: {} files, then {iterations} mutations from seed {seed}", corpus.len());
     let mut random = Random(seed);
     for iteration in 0..iterations {
