@@ -2,9 +2,10 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -39,6 +40,18 @@ struct Transfer {
 }
 
 fn start(server: &Pool, client: &Pool, id: u32, source: &Path, folder: &Path) -> Transfer {
+    start_at(server, client, id, source, folder, None)
+}
+
+/// The client finds the server at another port, where somebody stands between.
+fn start_at(
+    server: &Pool,
+    client: &Pool,
+    id: u32,
+    source: &Path,
+    folder: &Path,
+    relay: Option<u16>,
+) -> Transfer {
     let (id, key) = (TransferId(id), Secret([id as u8; 32]));
     let file = File::open(source).expect("the source");
     let size = file.metadata().expect("its size").len();
@@ -61,7 +74,7 @@ fn start(server: &Pool, client: &Pool, id: u32, source: &Path, folder: &Path) ->
     client.receive(ReceiveRequest {
         id,
         key,
-        server: (LOOPBACK, port).into(),
+        server: (LOOPBACK, relay.unwrap_or(port)).into(),
         sink,
         rtt,
         open_max: Duration::from_secs(60),
@@ -186,4 +199,56 @@ fn a_server_that_is_not_there_is_said_so() {
     let outcome = received.recv_timeout(LONG).expect("an end");
     assert!(matches!(outcome, Err(TransferError::NoAnswer)), "{outcome:?}");
     assert!(began.elapsed() >= Duration::from_millis(300));
+}
+
+/// Stands between a client and a server like a NAT that gives the client a new port after each `lease` datagrams.
+fn rebinding_relay(server: u16, lease: usize) -> u16 {
+    let inside = UdpSocket::bind((LOOPBACK, 0)).expect("a port");
+    let port = inside.local_addr().expect("bound").port();
+    let client = Arc::new(Mutex::new(None));
+    thread::spawn(move || {
+        let mut datagram = [0; 2_000];
+        let mut outside: Option<UdpSocket> = None;
+        for count in 0.. {
+            let Ok((len, from)) = inside.recv_from(&mut datagram) else { return };
+            *client.lock().expect("nobody panics") = Some(from);
+            if count % lease == 0 {
+                let fresh = UdpSocket::bind((LOOPBACK, 0)).expect("a port");
+                let (back, inside, client) = (
+                    fresh.try_clone().expect("a handle"),
+                    inside.try_clone().expect("a handle"),
+                    Arc::clone(&client),
+                );
+                // The first port dies: who goes on answering to it is not heard.
+                let dies = count == 0;
+                thread::spawn(move || {
+                    let mut datagram = [0; 2_000];
+                    let mut passed = 0;
+                    while let Ok(len) = back.recv(&mut datagram) {
+                        passed += 1;
+                        if dies && passed > 20 {
+                            return;
+                        }
+                        let to: Option<SocketAddr> = *client.lock().expect("nobody panics");
+                        let _ = inside.send_to(&datagram[..len], to.expect("it has spoken"));
+                    }
+                });
+                outside = Some(fresh);
+            }
+            let outside = outside.as_ref().expect("made for the first datagram");
+            let _ = outside.send_to(&datagram[..len], (LOOPBACK, server));
+        }
+    });
+    port
+}
+
+#[test]
+fn a_transfer_goes_on_when_the_clients_port_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    let digest = make_file(&source, 2 << 20, 6);
+    let (server, client) = (pool(1, None), pool(1, None));
+    let relay = rebinding_relay(server.ports()[0], 10);
+    let transfer = start_at(&server, &client, 1, &source, folder.path(), Some(relay));
+    transfer.keep(digest);
 }
