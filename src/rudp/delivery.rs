@@ -51,11 +51,6 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Octets of packets delivered in all.
-    pub fn delivered_bytes(&self) -> u64 {
-        self.delivered_bytes
-    }
-
     /// A packet is sent; `idle` when nothing else is in flight, so that intervals do not span the pause before.
     pub fn on_sent(&mut self, now: Instant, idle: bool) -> Snapshot {
         if idle {

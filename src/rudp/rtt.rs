@@ -54,11 +54,6 @@ impl Rtt {
         self.min.unwrap_or(self.srtt)
     }
 
-    /// How many probe timeouts have passed since the peer last acknowledged something new.
-    pub fn backoff(&self) -> u32 {
-        self.backoff
-    }
-
     /// The last sample.
     pub fn latest(&self) -> Duration {
         self.latest

@@ -75,13 +75,6 @@ impl LineBuffer {
         }
         None
     }
-
-    /// Takes what was read behind the last line given out: after `DATA_<token>` it belongs to the file.
-    pub fn take_rest(&mut self) -> &[u8] {
-        let rest = &self.bytes[self.start..self.end];
-        (self.start, self.end, self.scanned) = (0, 0, 0);
-        rest
-    }
 }
 
 /// Splits a line at its **first** underscore into protocol name and payload, and checks both.
@@ -151,15 +144,6 @@ mod tests {
         }
         let by_one = [vec![b'a'; LINE_LEN_MAX], b"\nWHO\n".to_vec()].concat();
         assert_eq!(lines(&by_one, &[7]), [Err(WireError::LineTooLong), Ok(b"WHO".to_vec())]);
-    }
-
-    #[test]
-    fn bytes_behind_a_line_can_be_taken() {
-        let mut buffer = LineBuffer::default();
-        buffer.read_from(&mut &b"DATA_00\nfile\nbytes"[..]).expect("a slice");
-        assert_eq!(buffer.next_line(), Some(Ok(&b"DATA_00"[..])));
-        assert_eq!(buffer.take_rest(), b"file\nbytes");
-        assert_eq!(buffer.next_line(), None);
     }
 
     #[test]
