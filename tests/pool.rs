@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use packetboat::rudp::split_mix_64;
-use packetboat::transfer::pool::{Pool, PoolConfig, ReceiveRequest, SendRequest};
+use packetboat::transfer::part::Origin;
+use packetboat::transfer::pool::{Cargo, Opener, Pool, PoolConfig, Request};
 use packetboat::transfer::sink::{Sink, Target};
 use packetboat::transfer::tuning::Tuning;
 use packetboat::transfer::{Progress, TransferError};
@@ -33,9 +34,12 @@ fn make_file(path: &Path, size: usize, mut seed: u64) -> blake3::Hash {
     blake3::hash(&bytes)
 }
 
+/// A file as the worker gives it back, and how it went.
+type Arrived = (Sink, Result<(), TransferError>);
+
 struct Transfer {
     sent: Receiver<Result<(), TransferError>>,
-    received: Receiver<Result<Sink, TransferError>>,
+    received: Receiver<Arrived>,
     progress: Arc<Progress>,
 }
 
@@ -56,39 +60,49 @@ fn start_at(
     let file = File::open(source).expect("the source");
     let size = file.metadata().expect("its size").len();
     let name = FileName::parse(&format!("copy-{id}")).expect("a name");
-    let sink = Sink::create(&Target::Folder(folder.into(), name), size).expect("a sink");
+    let sink = Sink::create(&Target::Folder(folder.into(), name), &Origin::new(size)).expect("a sink");
     let (sent_to, sent) = bounded(1);
-    let (received_to, received) = bounded(1);
-    let progress = Arc::new(Progress::default());
-    let rtt = Duration::from_millis(1);
-    let port = server.send(SendRequest {
+    let ended = Box::new(move |outcome| sent_to.send(outcome).expect("the test waits"));
+    let request = Request {
         id,
         key: key.clone(),
-        peer: LOOPBACK,
-        file,
-        size,
-        rtt,
+        opener: Opener::Peer(LOOPBACK),
+        cargo: Cargo::Send { file, wanted: 0..size, ended },
+        rtt: RTT,
         progress: Arc::default(),
-        ended: Box::new(move |outcome| sent_to.send(outcome).expect("the test waits")),
-    });
-    client.receive(ReceiveRequest {
-        id,
-        key,
-        server: (LOOPBACK, relay.unwrap_or(port)).into(),
-        sink,
-        rtt,
-        open_max: Duration::from_secs(60),
-        progress: Arc::clone(&progress),
-        ended: Box::new(move |outcome| received_to.send(outcome).expect("the test waits")),
-    });
+    };
+    let port = server.start_transfer(request, u64::MAX);
+    let (received, progress) = receive(client, id, key, (LOOPBACK, relay.unwrap_or(port)).into(), sink, LONG);
     Transfer { sent, received, progress }
 }
+
+/// Fetches what is offered.
+fn receive(
+    client: &Pool,
+    id: TransferId,
+    key: Secret,
+    server: SocketAddr,
+    sink: Sink,
+    open_max: Duration,
+) -> (Receiver<Arrived>, Arc<Progress>) {
+    let (received_to, received) = bounded(1);
+    let progress = Arc::new(Progress::default());
+    let ended = Box::new(move |sink, outcome| received_to.send((sink, outcome)).expect("the test waits"));
+    let cargo = Cargo::Receive { sink, ended };
+    let opener = Opener::Us { server, open_max };
+    let request = Request { id, key, opener, cargo, rtt: RTT, progress: Arc::clone(&progress) };
+    client.start_transfer(request, u64::MAX);
+    (received, progress)
+}
+
+const RTT: Duration = Duration::from_millis(1);
 
 const LONG: Duration = Duration::from_secs(120);
 
 impl Transfer {
     fn keep(&self, digest: blake3::Hash) -> std::path::PathBuf {
-        let sink = self.received.recv_timeout(LONG).expect("an end").expect("received");
+        let (sink, received) = self.received.recv_timeout(LONG).expect("an end");
+        received.expect("received");
         self.sent.recv_timeout(LONG).expect("an end").expect("sent");
         sink.keep(digest).expect("identical")
     }
@@ -146,11 +160,12 @@ fn a_cancelled_transfer_tells_both_ends_and_leaves_no_file() {
         std::thread::yield_now();
     }
     client.cancel(TransferId(9));
-    let received = transfer.received.recv_timeout(LONG).expect("an end");
+    let (sink, received) = transfer.received.recv_timeout(LONG).expect("an end");
     assert!(matches!(received, Err(TransferError::Cancelled)), "{received:?}");
+    sink.discard();
     let sent = transfer.sent.recv_timeout(LONG).expect("an end");
     assert!(matches!(sent, Err(TransferError::Refused(_))), "{sent:?}");
-    drop((received, client, server));
+    drop((client, server));
     let left: Vec<_> = fs::read_dir(folder.path())
         .expect("the folder")
         .map(|entry| entry.expect("one").file_name())
@@ -184,19 +199,12 @@ fn a_server_that_is_not_there_is_said_so() {
     let client = pool(1, None);
     let silent = UdpSocket::bind((LOOPBACK, 0)).expect("a port");
     let name = FileName::parse("never").expect("a name");
-    let (to, received) = bounded(1);
+    let sink = Sink::create(&Target::Folder(folder.path().into(), name), &Origin::new(10)).expect("a sink");
     let began = Instant::now();
-    client.receive(ReceiveRequest {
-        id: TransferId(1),
-        key: Secret([0; 32]),
-        server: silent.local_addr().expect("bound"),
-        sink: Sink::create(&Target::Folder(folder.path().into(), name), 10).expect("a sink"),
-        rtt: Duration::from_millis(1),
-        open_max: Duration::from_millis(300),
-        progress: Arc::default(),
-        ended: Box::new(move |outcome| to.send(outcome).expect("the test waits")),
-    });
-    let outcome = received.recv_timeout(LONG).expect("an end");
+    let server = silent.local_addr().expect("bound");
+    let (received, _) =
+        receive(&client, TransferId(1), Secret([0; 32]), server, sink, Duration::from_millis(300));
+    let (_, outcome) = received.recv_timeout(LONG).expect("an end");
     assert!(matches!(outcome, Err(TransferError::NoAnswer)), "{outcome:?}");
     assert!(began.elapsed() >= Duration::from_millis(300));
 }

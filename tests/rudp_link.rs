@@ -205,3 +205,25 @@ fn simulation_speed() {
     let factor = world.now.as_secs_f64() / began.elapsed().as_secs_f64();
     println!("{} octets: {:?} simulated, {factor:.0} times as fast", world.client().kept.bytes, world.now);
 }
+
+#[test]
+fn r19_a_resumed_transfer_sends_only_the_rest() {
+    for seed in seeds(5, 50) {
+        let link = Link { loss: Loss::random(0.05), ..Link::default() };
+        for is_upload in [false, true] {
+            let mut world = World::new(&link, &link, seed);
+            let (mut client, mut server) = sim::configs(2 * MIB, ms(30), seed);
+            (client.start, server.start) = (MIB + seed, MIB + seed);
+            if is_upload {
+                std::mem::swap(&mut client.direction, &mut server.direction);
+            }
+            world.add(client, server, Duration::ZERO);
+            world.run(secs(60));
+            world.assert_identical();
+            let sender = if is_upload { world.client() } else { world.server() };
+            let sent = sender.file_bytes_sent();
+            let rest = MIB - seed;
+            assert!((rest..rest * 5 / 4).contains(&sent), "{sent} octets sent: {}", world.describe());
+        }
+    }
+}

@@ -55,6 +55,7 @@ pub(crate) fn configs(size: u64, link: Link) -> (Config, Config) {
         id: TransferId(7),
         key: Secret(KEY),
         size,
+        start: 0,
         packet_len_max: PACKET_LEN_IPV4,
         window_bytes: 32 << 20,
         burst_len: link.burst_len,

@@ -25,6 +25,7 @@ Examples:
   client 127.0.0.1 alice msg 'hi' --to bob  whisper and leave
   client 127.0.0.1 files                    list what can be fetched
   client 127.0.0.1 get lore.txt             fetch it into downloads/
+  client 127.0.0.1 alice put report.pdf     put it on the shelf
   echo hello | client 127.0.0.1 alice       say each line of a pipe",
     after_help = "\
 Exit codes:
@@ -56,6 +57,10 @@ struct Cli {
     /// Never ask anything
     #[arg(long, global = true)]
     no_input: bool,
+
+    /// Answer every question with yes
+    #[arg(short, long, global = true)]
+    yes: bool,
 
     /// Tell less: no comings and goings, no progress
     #[arg(short, long, global = true)]
@@ -93,16 +98,27 @@ enum Errand {
         /// Over TCP
         #[arg(long)]
         tcp: bool,
-        /// Answer every question with yes
-        #[arg(short, long)]
-        yes: bool,
+    },
+    /// Put one file on the shelf
+    Put {
+        /// The file
+        path: PathBuf,
+        /// Its name on the shelf, instead of its own
+        #[arg(long = "as", value_name = "NAME")]
+        save_as: Option<String>,
+        /// Over UDP, even if no packet comes through
+        #[arg(long, conflicts_with = "tcp")]
+        udp: bool,
+        /// Over TCP
+        #[arg(long)]
+        tcp: bool,
     },
     /// Print what happens until ended
     Listen,
 }
 
 /// The words of [`Errand`], for whoever mistypes one.
-const COMMAND_WORDS: [&str; 5] = ["msg", "who", "files", "get", "listen"];
+const COMMAND_WORDS: [&str; 6] = ["msg", "who", "files", "get", "put", "listen"];
 
 impl From<Errand> for Action {
     fn from(errand: Errand) -> Action {
@@ -111,16 +127,21 @@ impl From<Errand> for Action {
             Errand::Who => Action::Who,
             Errand::Files => Action::Files,
             Errand::Listen => Action::Listen,
-            // Nothing is asked yet, so `yes` has nothing to answer.
-            Errand::Get { name, output, udp, tcp, yes: _ } => {
-                let transport = match (udp, tcp) {
-                    (true, _) => Some(Transport::Udp),
-                    (_, true) => Some(Transport::Tcp),
-                    _ => None,
-                };
-                Action::Get { name, output, transport }
+            Errand::Get { name, output, udp, tcp } => {
+                Action::Get { name, output, transport: transport(udp, tcp) }
+            }
+            Errand::Put { path, save_as, udp, tcp } => {
+                Action::Put { path, save_as, transport: transport(udp, tcp) }
             }
         }
+    }
+}
+
+fn transport(udp: bool, tcp: bool) -> Option<Transport> {
+    match (udp, tcp) {
+        (true, _) => Some(Transport::Udp),
+        (_, true) => Some(Transport::Tcp),
+        _ => None,
     }
 }
 
@@ -155,6 +176,7 @@ fn main() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
         no_input: cli.no_input,
+        yes: cli.yes,
         tuning,
     }))
 }

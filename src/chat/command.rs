@@ -35,10 +35,25 @@ pub enum Command {
         /// How its octets shall travel, where it matters.
         transport: Option<Transport>,
     },
-    /// How far are the downloads?
+    /// Put a file on the shelf.
+    Put {
+        /// Where it lies here.
+        path: String,
+        /// The name to give it there, where it is not to keep its own.
+        save_as: Option<FileName>,
+        /// How its octets shall travel, where it matters.
+        transport: Option<Transport>,
+    },
+    /// How far are the transfers?
     Transfers,
-    /// End this download.
+    /// End this transfer, and remove what has come of it.
     Cancel(u32),
+    /// End this transfer for now.
+    Pause(u32),
+    /// Go on with this transfer.
+    Resume(u32),
+    /// Answer the question about this transfer, or about the only one: shall it go on?
+    Answer(Option<u32>, bool),
     /// Be called so from now on.
     Nick(Nick),
     /// What can be typed?
@@ -57,7 +72,7 @@ pub enum Wanted {
 }
 
 /// The commands: what to type, what it takes, what it does. `/help` shows it, and nothing else is known.
-const COMMANDS: [(&str, &str, &str); 13] = [
+const COMMANDS: [(&str, &str, &str); 18] = [
     ("/all", "", "talk to everyone from now on (set_msg_all)"),
     ("/query", "NICK", "talk to NICK alone from now on (set_msgNICK)"),
     ("/msg", "NICK TEXT", "whisper once"),
@@ -65,8 +80,13 @@ const COMMANDS: [(&str, &str, &str); 13] = [
     ("/who", "", "who is here (get_users)"),
     ("/files", "", "what can be fetched (get_list_file)"),
     ("/get", "NAME|NUMBER [as NAME] [--udp|--tcp]", "fetch a file (download_file NAME)"),
-    ("/transfers", "", "how far the downloads are"),
-    ("/cancel", "N", "end download N"),
+    ("/put", "PATH [as NAME] [--udp|--tcp]", "put a file on the shelf"),
+    ("/transfers", "", "how far downloads and uploads are"),
+    ("/pause", "N", "stop transfer N, to go on later"),
+    ("/resume", "N", "go on with transfer N"),
+    ("/cancel", "N", "end transfer N for good"),
+    ("/yes", "[N]", "let transfer N go on, when asked"),
+    ("/no", "[N]", "end transfer N, when asked"),
     ("/nick", "NICK", "be called NICK"),
     ("/help", "", "this list"),
     ("/quit", "", "leave (disconnect)"),
@@ -170,26 +190,56 @@ fn parse_slash(line: &str) -> Result<Command, CommandError> {
             Ok(Command::Msg(parse_nick(nick)?, text.into()))
         }
         "/get" => parse_get(rest),
+        "/put" => parse_put(rest),
         "/cancel" => rest.parse().map(Command::Cancel).map_err(|_| usage("/cancel")),
+        "/pause" => rest.parse().map(Command::Pause).map_err(|_| usage("/pause")),
+        "/resume" => rest.parse().map(Command::Resume).map_err(|_| usage("/resume")),
+        "/yes" | "/no" => {
+            let number = if rest.is_empty() { None } else { Some(rest.parse().map_err(|_| usage(&word))?) };
+            Ok(Command::Answer(number, word == "/yes"))
+        }
         "/query" | "/nick" | "/r" => Err(usage(&word)),
         _ => Err(CommandError::Unknown(word.clone(), meant(&word))),
     }
 }
 
-/// `NAME|NUMBER [as NAME] [--udp|--tcp]`; a name in double quotes may itself hold ` as ` or be a number.
+/// `NAME|NUMBER [as NAME] [--udp|--tcp]`.
 fn parse_get(arguments: &str) -> Result<Command, CommandError> {
+    let Arguments { file, is_quoted, save_as, transport } = parse_arguments(arguments, "/get")?;
+    let file = match file.parse() {
+        Ok(number) if !is_quoted => Wanted::Number(number),
+        _ => Wanted::Name(parse_file_name(file)?),
+    };
+    Ok(Command::Get { file, save_as, transport })
+}
+
+/// `PATH [as NAME] [--udp|--tcp]`.
+fn parse_put(arguments: &str) -> Result<Command, CommandError> {
+    let Arguments { file, save_as, transport, .. } = parse_arguments(arguments, "/put")?;
+    Ok(Command::Put { path: file.into(), save_as, transport })
+}
+
+struct Arguments<'a> {
+    file: &'a str,
+    is_quoted: bool,
+    save_as: Option<FileName>,
+    transport: Option<Transport>,
+}
+
+/// `FILE [as NAME] [--udp|--tcp]`; a file in double quotes may itself hold ` as ` or be a number.
+fn parse_arguments<'a>(arguments: &'a str, command: &str) -> Result<Arguments<'a>, CommandError> {
     let mut rest = arguments;
     let mut transport = None;
     while let Some((without, which)) = strip_transport(rest) {
         if transport.replace(which).is_some() {
-            return Err(usage("/get"));
+            return Err(usage(command));
         }
         rest = without;
     }
     let (file, save_as) = match rest.strip_prefix('"').and_then(|quoted| quoted.split_once('"')) {
         Some((file, "")) => (file, None),
         Some((file, after)) => {
-            let save_as = after.trim_start().strip_prefix("as ").ok_or(usage("/get"))?;
+            let save_as = after.trim_start().strip_prefix("as ").ok_or(usage(command))?;
             (file, Some(save_as.trim_start()))
         }
         None => match rest.rsplit_once(" as ") {
@@ -198,14 +248,10 @@ fn parse_get(arguments: &str) -> Result<Command, CommandError> {
         },
     };
     if file.is_empty() {
-        return Err(usage("/get"));
+        return Err(usage(command));
     }
     let save_as = save_as.map(|name| parse_file_name(name.trim_matches('"'))).transpose()?;
-    let file = match file.parse() {
-        Ok(number) if !rest.starts_with('"') => Wanted::Number(number),
-        _ => Wanted::Name(parse_file_name(file)?),
-    };
-    Ok(Command::Get { file, save_as, transport })
+    Ok(Arguments { file, is_quoted: rest.starts_with('"'), save_as, transport })
 }
 
 /// Takes `--udp` or `--tcp` off either end.
@@ -235,9 +281,10 @@ fn usage(name: &str) -> CommandError {
 fn meant(word: &str) -> Option<&'static str> {
     /// Ours: one slip of the finger, or two letters exchanged.
     const DISTANCE_MAX: usize = 2;
-    let nearest = COMMANDS.iter().map(|(name, ..)| (edit_distance(word, name), *name)).min()?;
+    let measure = |name| (edit_distance(word, name), letters(word) != letters(name), name);
+    let (distance, _, nearest) = COMMANDS.iter().map(|&(name, ..)| measure(name)).min()?;
     // A short word differs little from anything: half of its letters at least must be right.
-    (nearest.0 <= DISTANCE_MAX.min(word.len().saturating_sub(1) / 2)).then_some(nearest.1)
+    (distance <= DISTANCE_MAX.min(word.len().saturating_sub(1) / 2)).then_some(nearest)
 }
 
 /// The command word of the command line that a nickname looks like: one letter is wrong, or two of a long word, or two
@@ -246,17 +293,19 @@ pub fn meant_word(nick: &str, words: &[&'static str]) -> Option<&'static str> {
     /// Ours: below it two wrong letters leave hardly any right.
     const LONG: usize = 5;
     let nick = nick.to_lowercase();
-    let letters = |word: &str| {
-        let mut letters: Vec<char> = word.chars().collect();
-        letters.sort_unstable();
-        letters
-    };
     let is_near = |word: &&&str| match edit_distance(&nick, word) {
         0 | 1 => true,
         2 => word.len() >= LONG || letters(word) == letters(&nick),
         _ => false,
     };
     words.iter().find(is_near).copied()
+}
+
+/// The letters of a word, whatever their places.
+fn letters(word: &str) -> Vec<char> {
+    let mut letters: Vec<char> = word.chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// How many letters must be inserted, deleted or replaced to make one word of the other (Levenshtein).

@@ -1,14 +1,16 @@
 //! The console: a person, or a pipe, talks in the room.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::DOWNLOADS_FOLDER;
-use super::downloads::{Downloads, Reaction, Want};
 use super::error::ClientError;
 use super::event::{Event, Events};
 use super::listing::{FileList, Roll, Step};
-use super::report::Report;
+use super::oneshot::put_name;
+use super::report::{self, Report};
 use super::show::Screen;
+use super::transfers::{Reaction, Transfers, Want, What};
 use super::typed::Typed;
 use crate::chat::command::{self, Command, Wanted};
 use crate::transfer::sink::Target;
@@ -17,7 +19,7 @@ use crate::wire::message::{ClientMessage, FileEntry, ServerMessage, Transport};
 use crate::wire::name::{FileName, Nick};
 use crate::wire::text;
 
-/// How often downloads are looked at.
+/// How often transfers are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
 /// How long the server may be silent once the input has ended. Ours: as long as a transfer may.
@@ -31,10 +33,15 @@ const SILENCE_PER_LINE: Duration = Duration::from_millis(200);
 const QUIT_MAX: Duration = Duration::from_secs(2);
 
 /// Talks until the input ends, `/quit` is typed or the session is over.
-pub fn talk(events: &mut Events, downloads: &mut Downloads, screen: &mut Screen) -> Result<(), ClientError> {
+pub fn talk(
+    events: &mut Events,
+    transfers: &mut Transfers,
+    screen: &mut Screen,
+    answers_yes: bool,
+) -> Result<(), ClientError> {
     Console {
         events,
-        downloads,
+        transfers,
         screen,
         partner: None,
         whisperer: None,
@@ -43,6 +50,7 @@ pub fn talk(events: &mut Events, downloads: &mut Downloads, screen: &mut Screen)
         by_number: Vec::new(),
         roll: None,
         leaving: Leaving::No,
+        answers_yes,
         heard_at: Instant::now(),
         last_code: None,
     }
@@ -63,7 +71,7 @@ enum Leaving {
 
 struct Console<'a> {
     events: &'a mut Events,
-    downloads: &'a mut Downloads,
+    transfers: &'a mut Transfers,
     screen: &'a mut Screen,
     /// Whom we talk to alone.
     partner: Option<Nick>,
@@ -76,6 +84,8 @@ struct Console<'a> {
     by_number: Vec<Command>,
     roll: Option<Roll>,
     leaving: Leaving,
+    /// Nobody is asked whether a download shall go on.
+    answers_yes: bool,
     /// When anything happened last.
     heard_at: Instant,
     /// The code of the server's last line, where that was an ERR.
@@ -96,7 +106,7 @@ impl Console<'_> {
                 self.leaving = Leaving::AfterBye;
             }
             let event = self.next_event()?;
-            if !matches!(event, Event::Tick) || !self.downloads.is_idle() {
+            if !matches!(event, Event::Tick) || !self.transfers.is_idle() {
                 self.heard_at = Instant::now();
             }
             match event {
@@ -105,17 +115,17 @@ impl Console<'_> {
                     if matches!(self.leaving, Leaving::AfterBye | Leaving::By(_)) {
                         return self.screen.show(&Report::Bye { reason });
                     }
-                    self.finish_downloads(&reason)?;
+                    self.finish_transfers(&reason)?;
                     return Err(ClientError::bye(reason, self.last_code));
                 }
                 Event::Server(message) => self.on_server(message)?,
                 Event::Transfer(event) => {
-                    let reactions = self.downloads.on_transfer(event);
+                    let reactions = self.transfers.on_transfer(event);
                     self.react(reactions)?;
                 }
                 Event::Lost(_) if matches!(self.leaving, Leaving::By(_)) => return Ok(()),
                 Event::Lost(why) => {
-                    self.finish_downloads(&why)?;
+                    self.finish_transfers(&why)?;
                     return Err(ClientError::Lost(why));
                 }
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
@@ -127,7 +137,7 @@ impl Console<'_> {
                         let why = "the input has ended, and nothing more is heard from the server";
                         return Err(ClientError::Lost(why.into()));
                     }
-                    let reactions = self.downloads.on_tick(Instant::now());
+                    let reactions = self.transfers.on_tick(Instant::now());
                     self.react(reactions)?;
                 }
             }
@@ -146,13 +156,13 @@ impl Console<'_> {
     }
 
     fn is_idle(&self) -> bool {
-        self.downloads.is_idle() && self.file_list.is_none() && self.roll.is_none()
+        self.transfers.is_idle() && self.file_list.is_none() && self.roll.is_none()
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self.leaving {
             Leaving::By(deadline) => Some(deadline),
-            _ if self.downloads.is_idle() => self.give_up_at(),
+            _ if self.transfers.is_idle() => self.give_up_at(),
             _ => Some(Instant::now() + TICK),
         }
     }
@@ -161,10 +171,10 @@ impl Console<'_> {
     fn give_up_at(&self) -> Option<Instant> {
         let patience = SILENCE_MAX.saturating_add(SILENCE_PER_LINE * self.events.session.lines_said);
         match self.leaving {
-            Leaving::WhenIdle | Leaving::AfterBye if self.downloads.unanswered_since().is_none() => {
+            Leaving::WhenIdle | Leaving::AfterBye if self.transfers.unanswered_since().is_none() => {
                 Some(self.heard_at + patience)
             }
-            Leaving::WhenIdle => self.downloads.unanswered_since().map(|since| since + patience),
+            Leaving::WhenIdle => self.transfers.unanswered_since().map(|since| since + patience),
             _ => None,
         }
     }
@@ -182,13 +192,13 @@ impl Console<'_> {
     }
 
     /// The session is over: what is complete is still verified and kept, the rest is told to have failed.
-    fn finish_downloads(&mut self, why: &str) -> Result<(), ClientError> {
-        let reactions = self.downloads.on_lost(why);
+    fn finish_transfers(&mut self, why: &str) -> Result<(), ClientError> {
+        let reactions = self.transfers.on_lost(why);
         self.react(reactions)?;
-        while !self.downloads.is_idle() {
+        while !self.transfers.is_idle() {
             match self.events.next(None) {
                 Event::Transfer(event) => {
-                    let reactions = self.downloads.on_transfer(event);
+                    let reactions = self.transfers.on_transfer(event);
                     self.react(reactions)?;
                 }
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
@@ -203,7 +213,13 @@ impl Console<'_> {
             match reaction {
                 Reaction::Say(message) => self.events.session.say(&message),
                 Reaction::Tell(report) => self.screen.show(&report)?,
-                Reaction::Fetched(fetched) => self.screen.show(&Report::Transfer(fetched))?,
+                Reaction::Ask(view) => {
+                    let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
+                    let asked = report::question(&name, view.moved_bytes, size, view.since.elapsed());
+                    let (number, answers) = (view.number, "/yes or /no");
+                    self.screen.show(&Report::Question { number, text: format!("{asked} {answers}") })?;
+                }
+                Reaction::Finished(finished) => self.screen.show(&Report::Transfer(finished))?,
                 Reaction::Failed(failed) => self.screen.complain_of(&failed.into())?,
                 Reaction::Refused { name, code, words } => {
                     self.screen.complain_of(&ClientError::NotOffered {
@@ -281,16 +297,29 @@ impl Console<'_> {
             }
             Command::Get { file, save_as, transport } => self.fetch(file, save_as, transport),
             Command::Transfers => {
-                let views = self.downloads.views();
+                let views = self.transfers.views();
                 if views.is_empty() {
-                    return self.notice("no downloads are under way");
+                    return self.notice("no transfers are under way");
                 }
                 views.iter().try_for_each(|view| self.screen.show(&view.report()))
             }
-            Command::Cancel(number) => match self.downloads.cancel(number) {
-                Some(reactions) => self.react(reactions),
-                None => self.screen.complain("command", &format!("no download has the number {number}")),
-            },
+            Command::Put { path, save_as, transport } => self.put(&path, save_as, transport),
+            Command::Cancel(number) => {
+                let reactions = self.transfers.cancel(number);
+                self.react_or(reactions, &format!("no transfer has the number {number}"))
+            }
+            Command::Pause(number) => {
+                let reactions = self.transfers.pause(number);
+                self.react_or(reactions, &format!("no transfer that could be paused has the number {number}"))
+            }
+            Command::Resume(number) => {
+                let reactions = self.transfers.resume(number);
+                self.react_or(reactions, &format!("no transfer that is paused has the number {number}"))
+            }
+            Command::Answer(number, goes_on) => {
+                let reactions = self.transfers.answer(number, goes_on);
+                self.react_or(reactions, "nothing was asked")
+            }
             Command::Nick(nick) => {
                 self.events.session.say(&ClientMessage::Nick(nick));
                 Ok(())
@@ -326,22 +355,43 @@ impl Console<'_> {
             }
         };
         let target = Target::Folder(DOWNLOADS_FOLDER.into(), save_as.unwrap_or_else(|| name.clone()));
-        let want = Want {
-            name,
-            target,
-            transport: transport.unwrap_or(Transport::Udp),
-            fall_back: transport.is_none(),
-        };
-        let reactions = self.downloads.ask(want);
+        let asks = self.screen.interactive && !self.answers_yes;
+        self.want(name, What::Get { target, asks }, transport)
+    }
+
+    fn put(
+        &mut self,
+        path: &str,
+        save_as: Option<FileName>,
+        transport: Option<Transport>,
+    ) -> Result<(), ClientError> {
+        match put_name(Path::new(path), save_as) {
+            Ok(name) => self.want(name, What::Put { path: path.into() }, transport),
+            Err(error) => self.screen.complain_of(&error),
+        }
+    }
+
+    fn want(&mut self, name: FileName, what: What, transport: Option<Transport>) -> Result<(), ClientError> {
+        let fall_back = transport.is_none();
+        let transport = transport.unwrap_or(Transport::Udp);
+        let reactions = self.transfers.ask(Want { name, what, transport, fall_back });
         self.react(reactions)
     }
 
+    fn react_or(&mut self, reactions: Option<Vec<Reaction>>, otherwise: &str) -> Result<(), ClientError> {
+        match reactions {
+            Some(reactions) => self.react(reactions),
+            None => self.screen.complain("command", otherwise),
+        }
+    }
+
     fn quit(&mut self) -> Result<(), ClientError> {
-        let under_way = self.downloads.views();
+        let under_way = self.transfers.views();
         if !under_way.is_empty() {
             let names: Vec<String> = under_way.iter().map(|view| view.name.to_string()).collect();
-            self.screen.complain("cancelled", &format!("not fetched to the end: {}", names.join(", ")))?;
-            self.downloads.close();
+            let text = format!("not complete: {} (a later try goes on where it ends now)", names.join(", "));
+            self.screen.complain("cancelled", &text)?;
+            self.transfers.close();
         }
         self.events.session.say(&ClientMessage::Quit);
         self.leaving = Leaving::By(Instant::now() + QUIT_MAX);
@@ -350,7 +400,7 @@ impl Console<'_> {
 
     fn on_server(&mut self, message: ServerMessage) -> Result<(), ClientError> {
         self.last_code = message.error_code();
-        let message = match self.downloads.on_server(message) {
+        let message = match self.transfers.on_server(message) {
             Ok(reactions) => return self.react(reactions),
             Err(message) => message,
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::download::Failed;
+use super::transfers::Failed;
 use crate::transfer::TransferError;
 use crate::wire::ErrorCode;
 use crate::wire::text::sanitise;
@@ -93,6 +93,7 @@ fn hint(code: ErrorCode) -> &'static str {
         ErrorCode::NoFile | ErrorCode::BadName => " (the command `files` lists what there is)",
         ErrorCode::NoUser => " (the command `who` lists who is here)",
         ErrorCode::Busy => " (try again later)",
+        ErrorCode::Exists => " (nothing is overwritten: choose another name with `as NAME`)",
         _ => "",
     }
 }
@@ -104,9 +105,12 @@ fn remedy(error: &TransferError) -> &'static str {
         {
             "; free some space there, then fetch it again"
         }
-        TransferError::Lost(_)
-        | TransferError::Digest { .. }
-        | TransferError::Refused(ErrorCode::Incomplete) => "; nothing was kept, fetch it again",
+        TransferError::Lost(_) | TransferError::Refused(ErrorCode::Incomplete) => {
+            "; the same command goes on where it broke off"
+        }
+        TransferError::Digest { .. }
+        | TransferError::Changed
+        | TransferError::Refused(ErrorCode::Changed) => "; nothing of it was kept, try it again",
         TransferError::NoAnswer => "; --tcp needs no UDP",
         TransferError::Exists(_) => "; choose another name, it is never overwritten",
         _ => "",
@@ -136,6 +140,7 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
+            Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound => 5,
             Self::System { .. } => 1,
             Self::Usage(_) => 2,
             Self::Connect { .. } | Self::Lost(_) | Self::Closed(_) => 3,
@@ -143,16 +148,21 @@ impl ClientError {
             Self::Refused { code, .. } | Self::NotOffered { code, .. } => match code {
                 ErrorCode::NickTaken | ErrorCode::BadNick => 4,
                 ErrorCode::NoUser | ErrorCode::NoFile | ErrorCode::BadName => 5,
+                ErrorCode::Exists => 9,
                 _ => 1,
             },
             Self::Transfer { source, .. } => match source {
                 TransferError::File { .. } => 1,
                 TransferError::Refused(ErrorCode::NoFile) => 5,
+                TransferError::Refused(ErrorCode::Exists) => 9,
                 TransferError::Lost(_)
                 | TransferError::NoAnswer
                 | TransferError::Refused(_)
-                | TransferError::Cancelled => 6,
+                | TransferError::Cancelled
+                | TransferError::Changed
+                | TransferError::Paused => 6,
                 TransferError::Digest { .. } => 7,
+                TransferError::Declined => 8,
                 TransferError::Exists(_) => 9,
             },
             Self::Kicked(_) => 10,

@@ -1,12 +1,13 @@
 //! Everything that can happen to a running client, in one queue.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select};
 
-use super::downloads::TransferEvent;
 use super::session::{Incoming, Session};
-use super::typed::Typed;
+use super::transfers::TransferEvent;
+use super::typed::{self, Typed};
 use crate::wire::message::{ClientMessage, ServerMessage};
 
 /// One thing that happened.
@@ -68,6 +69,14 @@ impl Events {
     pub fn try_next(&mut self) -> Option<Event> {
         self.session.push_out();
         self.poll()
+    }
+
+    /// Reads standard input from now on, where that is not done yet.
+    pub fn read_typed(&mut self) -> io::Result<()> {
+        if self.typed.is_none() {
+            self.typed = Some(typed::start()?);
+        }
+        Ok(())
     }
 
     /// Says QUIT and waits for the end of the session, at most so long.

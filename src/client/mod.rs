@@ -4,9 +4,8 @@
 //! session, standard input, signals and transfers tell it what happened over bounded channels.
 
 pub mod address;
+mod carrier;
 pub mod console;
-pub mod download;
-pub mod downloads;
 pub mod error;
 pub mod event;
 pub mod listing;
@@ -15,6 +14,9 @@ pub mod report;
 pub mod session;
 pub mod show;
 pub mod signals;
+mod tokens;
+pub mod transfer;
+pub mod transfers;
 pub mod typed;
 
 use std::io::{self, IsTerminal};
@@ -22,12 +24,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::address::Address;
-use self::downloads::Downloads;
 use self::error::ClientError;
 use self::event::Events;
 use self::session::{Answer, Session};
 use self::show::Screen;
 use self::signals::SignalSource;
+use self::transfers::Transfers;
 use crate::transfer::tuning::Tuning;
 use crate::wire::message::Transport;
 use crate::wire::name::Nick;
@@ -56,6 +58,8 @@ pub struct Options {
     pub quiet: bool,
     /// Never ask a person.
     pub no_input: bool,
+    /// Answer every question with yes.
+    pub yes: bool,
     /// How the UDP socket and its connections behave.
     pub tuning: Tuning,
 }
@@ -82,6 +86,15 @@ pub enum Action {
         name: String,
         /// Where it shall lie; `-` is standard output, absent is the downloads folder.
         output: Option<PathBuf>,
+        /// How its octets shall travel, where it matters.
+        transport: Option<Transport>,
+    },
+    /// Put one file on the shelf.
+    Put {
+        /// Where it lies.
+        path: PathBuf,
+        /// Its name there, where it is not to keep its own.
+        save_as: Option<String>,
         /// How its octets shall travel, where it matters.
         transport: Option<Transport>,
     },
@@ -116,19 +129,19 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     };
     let signals = SignalSource::start().map_err(failed("wait for signals"))?;
     // What cannot be done is refused before anybody is bothered.
-    let errand = oneshot::Errand::prepare(&options.action, options.json)?;
+    let errand = oneshot::Errand::prepare(options)?;
     let (session, guest) = log_in(options, screen)?;
-    let mut downloads = Downloads::new(session.server, session.rtt, options.tuning.clone());
+    let mut transfers = Transfers::new(session.server, session.rtt, options.tuning.clone());
     let typed = match errand {
         None => Some(typed::start().map_err(failed("read standard input"))?),
         Some(_) => None,
     };
-    let mut events = Events::new(session, downloads.events(), typed, signals.listen());
+    let mut events = Events::new(session, transfers.events(), typed, signals.listen());
     let ended = match errand {
-        None => console::talk(&mut events, &mut downloads, screen),
-        Some(errand) => oneshot::run(errand, guest, &mut events, &mut downloads, screen),
+        None => console::talk(&mut events, &mut transfers, screen, options.yes),
+        Some(errand) => oneshot::run(errand, guest, &mut events, &mut transfers, screen),
     };
-    downloads.close();
+    transfers.close();
     if ended.is_err() {
         events.leave(FAREWELL_MAX);
     }

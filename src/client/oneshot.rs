@@ -1,18 +1,20 @@
 //! One-shot commands: one errand, then leave. For scripts, and for people in a hurry.
 
 use std::fs::{self, File};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::downloads::{Downloads, Reaction, Want};
 use super::error::ClientError;
 use super::event::{Event, Events};
 use super::listing::{FileList, Roll, Step};
-use super::report::{Fetched, Report};
+use super::report::{self, Finished, Report};
 use super::show::Screen;
-use super::{Action, DOWNLOADS_FOLDER};
+use super::transfers::{Reaction, Transfers, View, Want, What};
+use super::typed::Typed;
+use super::{Action, DOWNLOADS_FOLDER, Options};
 use crate::transfer::TransferError;
 use crate::transfer::sink::Target;
 use crate::wire::ErrorCode;
@@ -41,8 +43,8 @@ pub enum Errand {
     Who,
     /// List the shelf.
     Files,
-    /// Fetch a file, to the disk.
-    Get(Want),
+    /// Fetch a file to the disk, or put one on the shelf.
+    Move(Want),
     /// Fetch a file, for standard output; it waits in a folder of its own until it is verified.
     GetToStdout(Want, PrivateFolder),
     /// Print what happens.
@@ -51,8 +53,8 @@ pub enum Errand {
 
 impl Errand {
     /// Checks the command; `None` for talk.
-    pub fn prepare(action: &Action, json: bool) -> Result<Option<Errand>, ClientError> {
-        Ok(Some(match action {
+    pub fn prepare(options: &Options) -> Result<Option<Errand>, ClientError> {
+        Ok(Some(match &options.action {
             Action::Talk => return Ok(None),
             Action::Msg { text, .. } if text.is_empty() => {
                 return Err(ClientError::Usage("there is nothing to say".into()));
@@ -69,33 +71,52 @@ impl Errand {
             Action::Files => Self::Files,
             Action::Listen => Self::Listen,
             Action::Get { name, output, transport } => {
-                let refused = |_| ClientError::Refused {
-                    code: ErrorCode::BadName,
-                    words: format!("no shared file can be called {name:?}"),
-                };
-                let name = FileName::parse(name).map_err(refused)?;
-                prepare_get(name, output.as_deref(), *transport, json)?
+                let name = parse_name(name)?;
+                prepare_get(name, output.as_deref(), *transport, options)?
+            }
+            Action::Put { path, save_as, transport } => {
+                let save_as = save_as.as_ref().map(|name| parse_name(name)).transpose()?;
+                let name = put_name(path, save_as)?;
+                // Whether it can be read is better known before anybody is bothered.
+                let what = || format!("read {}", path.display());
+                fs::metadata(path).map_err(|source| ClientError::System { what: what(), source })?;
+                Self::Move(want(name, What::Put { path: path.clone() }, *transport))
             }
         }))
     }
+}
+
+fn parse_name(text: &str) -> Result<FileName, ClientError> {
+    let words = || format!("no shared file can be called {text:?}");
+    FileName::parse(text).map_err(|_| ClientError::Refused { code: ErrorCode::BadName, words: words() })
+}
+
+/// The name that a file from here shall have on the shelf.
+pub(super) fn put_name(path: &Path, save_as: Option<FileName>) -> Result<FileName, ClientError> {
+    let own = || path.file_name().and_then(|name| FileName::parse(name.to_str()?).ok());
+    save_as.or_else(own).ok_or_else(|| ClientError::Refused {
+        code: ErrorCode::BadName,
+        words: format!("{}: no shared file can be called so; choose a name with `as NAME`", path.display()),
+    })
+}
+
+fn want(name: FileName, what: What, transport: Option<Transport>) -> Want {
+    Want { name, what, transport: transport.unwrap_or(Transport::Udp), fall_back: transport.is_none() }
 }
 
 fn prepare_get(
     name: FileName,
     output: Option<&Path>,
     transport: Option<Transport>,
-    json: bool,
+    options: &Options,
 ) -> Result<Errand, ClientError> {
-    let want = |name, target| Want {
-        name,
-        target,
-        transport: transport.unwrap_or(Transport::Udp),
-        fall_back: transport.is_none(),
-    };
+    let has_person = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let asks = has_person && !options.yes && !options.no_input && !options.json;
+    let want = |name, target| want(name, What::Get { target, asks }, transport);
     match output {
-        None => Ok(Errand::Get(want(name.clone(), Target::Folder(DOWNLOADS_FOLDER.into(), name)))),
+        None => Ok(Errand::Move(want(name.clone(), Target::Folder(DOWNLOADS_FOLDER.into(), name)))),
         Some(path) if path == Path::new("-") => {
-            if json {
+            if options.json {
                 return Err(ClientError::Usage("--json and -o - cannot both have standard output".into()));
             }
             let folder = PrivateFolder::make()?;
@@ -107,7 +128,7 @@ fn prepare_get(
                 let source = TransferError::Exists(path.display().to_string());
                 return Err(ClientError::Transfer { name: name.to_string(), source });
             }
-            Ok(Errand::Get(want(name, Target::Path(path.to_owned()))))
+            Ok(Errand::Move(want(name, Target::Path(path.to_owned()))))
         }
     }
 }
@@ -146,7 +167,7 @@ pub fn run(
     errand: Errand,
     guest: bool,
     events: &mut Events,
-    downloads: &mut Downloads,
+    transfers: &mut Transfers,
     screen: &mut Screen,
 ) -> Result<(), ClientError> {
     let mut one_shot = OneShot { events, screen, last_code: None };
@@ -155,10 +176,10 @@ pub fn run(
         Errand::Who => one_shot.who(guest),
         Errand::Files => one_shot.files(),
         Errand::Listen => one_shot.listen(),
-        Errand::Get(want) => {
-            one_shot.get(downloads, want).map(Report::Transfer).and_then(|r| one_shot.screen.show(&r))
+        Errand::Move(want) => {
+            one_shot.transfer(transfers, want).map(Report::Transfer).and_then(|r| one_shot.screen.show(&r))
         }
-        Errand::GetToStdout(want, folder) => one_shot.get_to_stdout(downloads, want, folder),
+        Errand::GetToStdout(want, folder) => one_shot.get_to_stdout(transfers, want, folder),
     }?;
     events.leave(LEAVE_MAX);
     Ok(())
@@ -268,32 +289,34 @@ impl OneShot<'_> {
 
     fn get_to_stdout(
         &mut self,
-        downloads: &mut Downloads,
+        transfers: &mut Transfers,
         want: Want,
         folder: PrivateFolder,
     ) -> Result<(), ClientError> {
         self.screen.lines_to_stderr = true;
-        let fetched = self.get(downloads, want)?;
+        let fetched = self.transfer(transfers, want)?;
         let what = format!("read {}", fetched.path);
         let file = File::open(&fetched.path).map_err(|source| ClientError::System { what, source })?;
         // Only the open file is left of it, so that nothing stays behind however the copying ends.
         drop(folder);
         self.screen.copy(file)?;
-        self.screen.show(&Report::Transfer(Fetched { path: "-".into(), ..fetched }))
+        self.screen.show(&Report::Transfer(Finished { path: "-".into(), ..fetched }))
     }
 
-    fn get(&mut self, downloads: &mut Downloads, want: Want) -> Result<Fetched, ClientError> {
+    fn transfer(&mut self, transfers: &mut Transfers, want: Want) -> Result<Finished, ClientError> {
         let is_late = |since: Instant| since.elapsed() > ANSWER_MAX;
-        let mut bar = None;
-        let mut reactions = downloads.ask(want);
+        let mut bar = ProgressBar::hidden();
+        let mut asked = None;
+        let mut reactions = transfers.ask(want);
         loop {
             for reaction in reactions {
                 match reaction {
                     Reaction::Say(message) => self.events.session.say(&message),
-                    Reaction::Tell(Report::Started { name, bytes, .. }) => bar = Some(self.bar(name, bytes)),
+                    Reaction::Tell(Report::Started { name, bytes, .. }) => bar = self.bar(name, bytes),
                     Reaction::Tell(Report::Progress { .. }) => {}
-                    Reaction::Tell(report) => self.screen.show(&report)?,
-                    Reaction::Fetched(fetched) => return Ok(fetched),
+                    Reaction::Tell(report) => bar.suspend(|| self.screen.note(&report))?,
+                    Reaction::Ask(view) => bar.suspend(|| self.ask(&view)).map(|()| asked = Some(view))?,
+                    Reaction::Finished(finished) => return Ok(finished),
                     Reaction::Failed(failed) => return Err(failed.into()),
                     Reaction::Refused { name, code, words } => {
                         return Err(ClientError::NotOffered { name: name.to_string(), code, words });
@@ -302,25 +325,38 @@ impl OneShot<'_> {
             }
             reactions = match self.events.next(Some(Instant::now() + TICK)) {
                 Event::Server(ServerMessage::Bye(reason)) => match ClientError::bye(reason, self.last_code) {
-                    ClientError::Closed(reason) => downloads.on_lost(&reason),
+                    ClientError::Closed(reason) => transfers.on_lost(&reason),
                     kicked => return Err(kicked),
                 },
                 Event::Server(message) => {
                     self.last_code = message.error_code();
                     // The talk of the others is not what was asked for.
-                    downloads.on_server(message).unwrap_or_default()
+                    transfers.on_server(message).unwrap_or_default()
                 }
-                Event::Transfer(event) => downloads.on_transfer(event),
-                Event::Lost(why) => downloads.on_lost(&why),
+                Event::Transfer(event) => transfers.on_transfer(event),
+                Event::Lost(why) => transfers.on_lost(&why),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
-                Event::Tick if downloads.unanswered_since().is_some_and(is_late) => return Err(no_answer()),
-                Event::Tick => downloads.on_tick(Instant::now()),
-                Event::Typed(_) => Vec::new(),
+                Event::Tick if transfers.unanswered_since().is_some_and(is_late) => return Err(no_answer()),
+                Event::Tick => transfers.on_tick(Instant::now()),
+                Event::Typed(typed) => match (goes_on(&typed), &asked) {
+                    (Some(goes_on), Some(_)) => transfers.answer(None, goes_on).unwrap_or_default(),
+                    (None, Some(view)) => bar.suspend(|| self.ask(view)).map(|()| Vec::new())?,
+                    (_, None) => Vec::new(),
+                },
             };
-            if let (Some(bar), Some(view)) = (&bar, downloads.views().first()) {
+            if let Some(view) = transfers.views().first() {
                 bar.set_position(view.moved_bytes);
             }
         }
+    }
+
+    /// Asks whether a download shall go on; the answer comes as a typed line.
+    fn ask(&mut self, view: &View) -> Result<(), ClientError> {
+        let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
+        let question = report::question(&name, view.moved_bytes, size, view.since.elapsed());
+        self.screen.ask_for_line(&format!("{question} [Y/n] "));
+        let what = || "read the answer".to_owned();
+        self.events.read_typed().map_err(|source| ClientError::System { what: what(), source })
     }
 
     /// A bar on standard error; indicatif shows it at a terminal alone, and it goes when dropped.
@@ -332,6 +368,19 @@ impl OneShot<'_> {
                         {decimal_bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(bytes).with_style(style).with_message(name)
+    }
+}
+
+/// What an answer means; `None` for one that means nothing.
+fn goes_on(typed: &Typed) -> Option<bool> {
+    match typed {
+        Typed::Line(line) => match line.trim().to_lowercase().as_str() {
+            "" | "y" | "yes" => Some(true),
+            "n" | "no" => Some(false),
+            _ => None,
+        },
+        Typed::Unreadable(_) => None,
+        Typed::End => Some(false),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the client tells: one [`Report`] per event or result, as a line for people or as JSON for programs.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -71,23 +72,36 @@ pub enum Report {
         /// In order of name.
         files: Vec<FileLine>,
     },
-    /// A file begins to come.
+    /// Somebody has put a file on the shelf.
+    Shared {
+        /// Who.
+        nick: String,
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A file begins to come, or to go.
     Started {
-        /// The download's number in this client.
+        /// The transfer's number in this client.
         number: u32,
         /// The file.
         name: String,
+        /// Which way it goes.
+        direction: Direction,
         /// Its size.
         bytes: u64,
         /// `udp` or `tcp`.
         transport: String,
     },
-    /// A download on its way.
+    /// A transfer on its way.
     Progress {
-        /// The download's number in this client.
+        /// The transfer's number in this client.
         number: u32,
         /// The file.
         name: String,
+        /// Which way it goes.
+        direction: Direction,
         /// What has arrived.
         bytes: u64,
         /// What there is, once that is known.
@@ -96,8 +110,15 @@ pub enum Report {
         /// What is happening with it.
         stage: &'static str,
     },
-    /// A file has been fetched, verified, and lies under its name.
-    Transfer(Fetched),
+    /// A person is asked whether a transfer shall go on.
+    Question {
+        /// The transfer's number in this client.
+        number: u32,
+        /// What is asked.
+        text: String,
+    },
+    /// A file is where it was wanted, verified, under its name.
+    Transfer(Finished),
     /// The client itself has something to say.
     Notice {
         /// What.
@@ -137,14 +158,37 @@ impl From<&FileEntry> for FileLine {
     }
 }
 
-/// A download that came to its good end.
+/// Which way a file goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the shelf to here.
+    Get,
+    /// From here to the shelf.
+    Put,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "download",
+            Self::Put => "upload",
+        })
+    }
+}
+
+/// A transfer that came to its good end.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Fetched {
+pub struct Finished {
     /// The file's name on the shelf.
     pub name: String,
+    /// Which way it went.
+    pub direction: Direction,
     /// Its octets.
     pub bytes: u64,
-    /// From the request to the last octet written, before its verification.
+    /// So many of them had moved at an earlier try.
+    pub resumed_from: u64,
+    /// From the request to the last octet written, or acknowledged by the server; before its verification.
     pub seconds: f64,
     /// `udp` or `tcp`.
     pub transport: String,
@@ -152,7 +196,7 @@ pub struct Fetched {
     pub resent: u64,
     /// Its BLAKE3 digest, which has been verified.
     pub digest: String,
-    /// Where it lies; `-` for standard output.
+    /// Where it lies here; `-` for standard output.
     pub path: String,
 }
 
@@ -166,6 +210,9 @@ impl Report {
             ServerMessage::Leave(nick) => Self::Leave { nick: nick.to_string() },
             ServerMessage::Nick(old, new) => Self::Nick { old: old.to_string(), new: new.to_string() },
             ServerMessage::Sys(text) => Self::System { text },
+            ServerMessage::Shared(nick, bytes, name) => {
+                Self::Shared { nick: nick.to_string(), name: name.to_string(), bytes }
+            }
             _ => return None,
         })
     }
@@ -206,21 +253,23 @@ impl fmt::Display for Report {
             Self::Users { nicks } => write!(f, "* {} here: {}", nicks.len(), nicks.join(", ")),
             Self::Files { files } if files.is_empty() => f.write_str("* the shelf is empty"),
             Self::Files { files } => write_files(f, files),
-            Self::Started { number, name, bytes, transport } => {
-                write!(f, "* download {number}: {name}, {} over {transport}", size_text(*bytes))
+            Self::Shared { nick, name, bytes } => write!(f, "* {nick} put {name} ({})", size_text(*bytes)),
+            Self::Started { number, name, direction, bytes, transport } => {
+                write!(f, "* {direction} {number}: {name}, {} over {transport}", size_text(*bytes))
             }
-            Self::Progress { number, name, size: None, stage, .. } => {
-                write!(f, "* download {number}: {name}, {stage}")
+            Self::Progress { number, name, direction, size: None, stage, .. } => {
+                write!(f, "* {direction} {number}: {name}, {stage}")
             }
-            Self::Progress { number, name, bytes, size: Some(size), stage } => {
+            Self::Progress { number, name, direction, bytes, size: Some(size), stage } => {
                 let (moved, whole) = (size_text(*bytes), size_text(*size));
                 write!(
                     f,
-                    "* download {number}: {name}, {} % ({moved} of {whole}), {stage}",
+                    "* {direction} {number}: {name}, {} % ({moved} of {whole}), {stage}",
                     percent(*bytes, *size)
                 )
             }
-            Self::Transfer(fetched) => fetched.fmt(f),
+            Self::Question { text, .. } => write!(f, "? {text}"),
+            Self::Transfer(finished) => finished.fmt(f),
             Self::Notice { text } => write!(f, "* {}", sanitise(text)),
             Self::Bye { reason } if reason.is_empty() => f.write_str("* good-bye"),
             Self::Bye { reason } => write!(f, "* the server says good-bye: {}", sanitise(reason)),
@@ -240,18 +289,33 @@ fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileLine]) -> fmt::Result {
     Ok(())
 }
 
-impl fmt::Display for Fetched {
+impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, bytes, seconds, transport, resent, path, .. } = self;
-        let size = size_text(*bytes);
+        let Self { name, direction, bytes, resumed_from, seconds, transport, resent, path, .. } = self;
+        let done = if *direction == Direction::Get { "fetched" } else { "put" };
         let took =
             if *seconds < 0.1 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") };
-        write!(f, "fetched {name}: {size} in {took} ({}, {transport}", rate_text(*bytes, *seconds))?;
+        write!(f, "{done} {name}: {}", size_text(*bytes))?;
+        if *resumed_from > 0 {
+            write!(f, ", the last {}", size_text(bytes - resumed_from))?;
+        }
+        write!(f, " in {took} ({}, {transport}", rate_text(bytes - resumed_from, *seconds))?;
         if *resent > 0 {
             write!(f, ", {resent} packet{} resent", if *resent == 1 { "" } else { "s" })?;
         }
-        write!(f, "), BLAKE3 ok, {}", sanitise(path))
+        f.write_str("), BLAKE3 ok")?;
+        match direction {
+            Direction::Get => write!(f, ", {}", sanitise(path)),
+            Direction::Put => Ok(()),
+        }
     }
+}
+
+/// The question at 40 %: what is asked about a file of which so much came in this time.
+pub fn question(name: &str, moved_bytes: u64, size: u64, took: Duration) -> String {
+    let (share, moved, whole) = (percent(moved_bytes, size), size_text(moved_bytes), size_text(size));
+    let rate = rate_text(moved_bytes, took.as_secs_f64());
+    format!("{name}: {share} % is here ({moved} of {whole}, {rate}). Go on?")
 }
 
 /// How much of `size` is there, from 0 to 100; 100 only when all is.
@@ -310,8 +374,10 @@ mod tests {
 
     #[test]
     fn a_fetched_file_is_one_line_and_one_object() {
-        let fetched = Fetched {
+        let fetched = Finished {
             name: "big.mp4".into(),
+            direction: Direction::Get,
+            resumed_from: 0,
             bytes: 67_739_648,
             seconds: 0.307,
             transport: "udp".into(),

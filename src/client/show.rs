@@ -46,6 +46,24 @@ impl Screen {
         self.write_line(&report.to_string()).map_err(ClientError::output)
     }
 
+    /// Tells something beside the result of an errand: people read it on standard error.
+    pub fn note(&mut self, report: &Report) -> Result<(), ClientError> {
+        if self.json {
+            return self.show(report);
+        }
+        if !self.quiet {
+            self.write_stderr(&report.to_string());
+        }
+        Ok(())
+    }
+
+    /// Writes a question whose answer comes as a typed line.
+    pub fn ask_for_line(&mut self, question: &str) {
+        let mut out = io::stderr().lock();
+        // A question that cannot be shown is not worth ending for: the answer may come all the same.
+        let _ = write!(out, "{question}").and_then(|()| out.flush());
+    }
+
     /// Tells a failure: a line on standard error, and an object where programs listen.
     pub fn complain(&mut self, code: &str, message: &str) -> Result<(), ClientError> {
         self.complain_about(&Report::Error { code: code.into(), message: message.into(), name: None })
@@ -99,9 +117,7 @@ impl Screen {
 
     /// Asks a person something and reads one line; `None` at the end of the input.
     pub fn ask(&mut self, question: &str) -> Result<Option<String>, ClientError> {
-        let mut out = io::stderr().lock();
-        // A question that cannot be shown is not worth ending for: the answer may come all the same.
-        let _ = write!(out, "{question}").and_then(|()| out.flush());
+        self.ask_for_line(question);
         let mut answer = String::new();
         match io::stdin().read_line(&mut answer) {
             Ok(0) => Ok(None),

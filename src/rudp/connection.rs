@@ -108,9 +108,9 @@ impl Connection {
     pub fn new(config: Config, now: Instant) -> Connection {
         let opens = config.role == Role::Client;
         let flow = match config.direction {
-            Direction::Send => Flow::Send(SendWindow::new(config.size)),
+            Direction::Send => Flow::Send(SendWindow::new(config.start, config.size)),
             Direction::Receive => {
-                Flow::Receive(RecvWindow::new(config.size, config.window_bytes, config.granted))
+                Flow::Receive(RecvWindow::new(config.start..config.size, config.window_bytes, config.granted))
             }
         };
         let syn_timer = (config.rtt_guess * 3).clamp(SYN_TIMER_MIN, SYN_TIMER_MAX);
@@ -149,7 +149,7 @@ impl Connection {
             speed_samples: VecDeque::new(),
             black_hole: BlackHole::default(),
             path_was_dead: false,
-            rcv_max: 0,
+            rcv_max: config.start,
             delivered: false,
             events: VecDeque::new(),
             config,
@@ -194,6 +194,13 @@ impl Connection {
         if let Flow::Receive(window) = &mut self.flow {
             window.grant(granted);
             self.due.ack = true;
+        }
+    }
+
+    /// How far ahead of the first gap the peer may be from now on, in octets: what others share with this connection.
+    pub fn set_window(&mut self, window_bytes: u64) {
+        if let Flow::Receive(window) = &mut self.flow {
+            window.set_window(window_bytes);
         }
     }
 

@@ -97,6 +97,8 @@ pub struct Config {
     pub key: Secret,
     /// The file's size in octets, known to both from the offer.
     pub size: u64,
+    /// The receiver has everything before this offset from an earlier connection; both know it from the offer.
+    pub start: u64,
     /// The largest UDP payload to send, at least [`PACKET_LEN_MIN`].
     pub packet_len_max: usize,
     /// How far the peer may be ahead of the first gap, in octets.

@@ -86,15 +86,26 @@ const RANGES_MAX: usize = (ACK_WORDS_MAX - 2) * 64;
 pub struct RecvWindow {
     size: u64,
     window_bytes: u64,
+    /// The credit that a larger window has given.
+    promised: u64,
     /// A person has not agreed to more yet.
     granted: u64,
     kept: RangeSet,
 }
 
 impl RecvWindow {
-    /// For a file of `size` octets; the sender may be `window_bytes` ahead of the first gap, and never beyond `granted`.
-    pub fn new(size: u64, window_bytes: u64, granted: u64) -> RecvWindow {
-        RecvWindow { size, window_bytes, granted, kept: RangeSet::default() }
+    /// For the octets `wanted` of a file that ends with them; those before are here. The sender may be `window_bytes`
+    /// ahead of the first gap, and never beyond `granted`.
+    pub fn new(wanted: Range<u64>, window_bytes: u64, granted: u64) -> RecvWindow {
+        let mut kept = RangeSet::default();
+        kept.insert(0..wanted.start);
+        RecvWindow { size: wanted.end, window_bytes, promised: 0, granted, kept }
+    }
+
+    /// From now on the sender may be so far ahead of the first gap; the credit it has is not taken back.
+    pub fn set_window(&mut self, window_bytes: u64) {
+        self.promised = self.credit();
+        self.window_bytes = window_bytes;
     }
 
     /// The sender may go on to this offset.
@@ -109,7 +120,8 @@ impl RecvWindow {
 
     /// The offset up to which the sender may send.
     pub fn credit(&self) -> u64 {
-        self.size.min(self.granted).min(self.rcv_nxt().saturating_add(self.window_bytes))
+        let ahead = self.rcv_nxt().saturating_add(self.window_bytes);
+        self.size.min(self.granted).min(ahead).max(self.promised)
     }
 
     /// Octets that are here, in order or not.
@@ -206,7 +218,7 @@ mod tests {
 
     #[test]
     fn credit_runs_ahead_of_the_first_gap_and_ends_with_the_file() {
-        let mut window = RecvWindow::new(1_000, 300, u64::MAX);
+        let mut window = RecvWindow::new(0..1_000, 300, u64::MAX);
         assert_eq!(window.credit(), 300);
         window.keep(100..200);
         assert_eq!(window.credit(), 300);
@@ -219,7 +231,7 @@ mod tests {
 
     #[test]
     fn gaps_without_number_are_not_kept() {
-        let mut window = RecvWindow::new(1 << 20, 1 << 20, u64::MAX);
+        let mut window = RecvWindow::new(0..1 << 20, 1 << 20, u64::MAX);
         let mut scattered = (1..).map(|i| 2 * i..2 * i + 1);
         assert_eq!(
             scattered
@@ -241,7 +253,7 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_beyond_what_a_person_agreed_to() {
-        let mut window = RecvWindow::new(1_000, 300, 400);
+        let mut window = RecvWindow::new(0..1_000, 300, 400);
         window.keep(0..300);
         assert_eq!(window.credit(), 400);
         window.grant(u64::MAX);

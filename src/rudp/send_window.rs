@@ -18,9 +18,11 @@ pub struct SendWindow {
 }
 
 impl SendWindow {
-    /// For a file of `size` octets, of which the peer has granted none.
-    pub fn new(size: u64) -> SendWindow {
-        SendWindow { size, snd_nxt: 0, credit: 0, acked: RangeSet::default(), lost: RangeSet::default() }
+    /// For a file of `size` octets. The peer has those before `start`, and has granted none of the rest.
+    pub fn new(start: u64, size: u64) -> SendWindow {
+        let mut acked = RangeSet::default();
+        acked.insert(0..start);
+        SendWindow { size, snd_nxt: start, credit: 0, acked, lost: RangeSet::default() }
     }
 
     /// The lowest octet that is not acknowledged (RFC 9293, 3.3.1).
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn lost_octets_come_first_and_acknowledged_ones_never_again() {
-        let mut window = SendWindow::new(1_000);
+        let mut window = SendWindow::new(0, 1_000);
         window.on_credit(1_000);
         for start in [0, 300, 600] {
             assert_eq!(window.next(300, false), Some(start..start + 300));
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn credit_bounds_new_octets_and_small_grants_wait() {
-        let mut window = SendWindow::new(1_000);
+        let mut window = SendWindow::new(0, 1_000);
         assert_eq!(window.next(300, true), None);
         window.on_credit(100);
         assert_eq!(window.next(300, false), None, "something in flight will bring more credit");
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_delivered_from_the_start() {
-        assert!(SendWindow::new(0).is_delivered());
-        assert_eq!(SendWindow::new(0).next(300, true), None);
+        assert!(SendWindow::new(0, 0).is_delivered());
+        assert_eq!(SendWindow::new(0, 0).next(300, true), None);
     }
 }

@@ -1,35 +1,32 @@
-//! Downloads: offers of files, the connections that claim them, and how they end.
+//! Downloads: what the shelf offers, and to whom.
 
 use std::fs::File;
 use std::io;
-use std::net::Shutdown;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, info};
 
 use super::hub::{Hub, Seat};
-use super::transfers::{Busy, Transfer, Way};
-use crate::chat::room::MemberId;
-use crate::transfer::pool::SendRequest;
+use super::moves::{self, RTT_GUESS};
+use super::transfers::{Busy, Load, Transfer, Way};
+use crate::transfer::pool::{Cargo, Opener, Request};
 use crate::transfer::shelf::ShelfError;
-use crate::transfer::{Progress, TransferError, stream};
+use crate::transfer::{Progress, TransferError, digest_before};
 use crate::wire::ErrorCode;
 use crate::wire::message::{
-    Done, FILES_PER_PAGE, FileEntry, Offer, SECRET_LEN, Secret, ServerMessage, TransferId, Transport,
+    Done, FILES_PER_PAGE, FileEntry, Offer, PREFIX_LEN, Prefix, Secret, ServerMessage, TransferId, Transport,
 };
 use crate::wire::name::FileName;
-
-/// What the first timers of a transfer assume. Ours: nothing on the control connection measures the round trip
-/// reliably (HELLO follows the handshake at once, or a person types it), and three times this is a patient start.
-const RTT_GUESS: Duration = Duration::from_millis(100);
 
 /// Why a file is not offered, in words for the one who asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotOffered {
     #[error(transparent)]
     Shelf(#[from] ShelfError),
+    #[error("the file is another one now, fetch it from its start")]
+    Changed,
     #[error(transparent)]
     Busy(#[from] Busy),
     #[error("the system gives no random numbers: {0}")]
@@ -44,22 +41,33 @@ impl NotOffered {
         match self {
             Self::Shelf(ShelfError::NoFile) => ErrorCode::NoFile,
             Self::Shelf(ShelfError::Io(_)) => ErrorCode::File,
+            Self::Changed => ErrorCode::Changed,
             Self::Busy(_) | Self::Random(_) | Self::System(_) => ErrorCode::Busy,
         }
     }
 }
 
-/// Answers GET: whoever will send the file knows of it before the OFFER line is queued.
-pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Result<(), NotOffered> {
+/// Answers GET, and RESUME with what the client has: whoever will send the file knows of it before the OFFER line is
+/// queued.
+pub(super) fn offer(
+    seat: &Seat,
+    transport: Transport,
+    name: &FileName,
+    prefix: Option<Prefix>,
+) -> Result<(), NotOffered> {
     let hub = &seat.hub;
-    expire(hub, Instant::now());
+    moves::expire(hub, Instant::now());
     // Asked before anything is opened; others may be faster, so the insertion asks again.
     hub.state.lock().transfers.admit(seat.id, &hub.limits)?;
     let (file, entry) = hub.shelf.open_file(name)?;
+    let wanted = prefix.map_or(0, |prefix| prefix.offset)..entry.size;
+    if let Some(Prefix { offset, digest }) = prefix
+        && (offset > entry.size || digest_before(&file, offset, PREFIX_LEN)? != digest)
+    {
+        return Err(NotOffered::Changed);
+    }
     let digested = file.try_clone()?;
-    let mut secret = [0; SECRET_LEN];
-    getrandom::fill(&mut secret)?;
-    let secret = Secret(secret);
+    let secret = moves::new_secret()?;
     let digest_unwanted = Arc::default();
     let transfer = |way| Transfer {
         owner: seat.id,
@@ -70,17 +78,19 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
         way,
         offered_at: Instant::now(),
         digest_unwanted: Arc::clone(&digest_unwanted),
+        upload: None,
     };
     let (id, port) = match transport {
         Transport::Tcp => {
-            let offered = transfer(Way::Offered(secret.clone(), file));
+            let offered = transfer(Way::Offered(secret.clone(), Load::File(file, wanted)));
             (hub.state.lock().transfers.insert(offered, &hub.limits)?, hub.tcp_port)
         }
         Transport::Udp => {
             let transfer = transfer(Way::Udp);
             let progress = Arc::clone(&transfer.progress);
             let id = hub.state.lock().transfers.insert(transfer, &hub.limits)?;
-            (id, hub.pool.send(send_request(seat, id, &secret, file, entry.size, progress)))
+            let request = send_request(seat, id, &secret, file, wanted, progress);
+            (id, hub.pool.start_transfer(request, u64::MAX))
         }
     };
     debug!("transfer {id}: {name} offered to connection {} over {transport}", seat.id.0);
@@ -93,8 +103,8 @@ pub(super) fn offer(seat: &Seat, transport: Transport, name: &FileName) -> Resul
         match digest {
             Ok(digest) => hub.tell(owner, ServerMessage::Done(id, Done::Sent { size, digest })),
             Err(error) => {
-                info!("transfer {id}: cannot be read: {error}");
-                hub.fail_transfer(id, owner, ErrorCode::File);
+                info!("transfer {id}: {error}");
+                hub.fail_transfer(id, owner, error.code());
             }
         }
     });
@@ -106,50 +116,17 @@ fn send_request(
     id: TransferId,
     key: &Secret,
     file: File,
-    size: u64,
+    wanted: Range<u64>,
     progress: Arc<Progress>,
-) -> SendRequest {
+) -> Request {
     let hub = Arc::downgrade(&seat.hub);
     let ended = Box::new(move |result| {
         if let Some(hub) = hub.upgrade() {
-            hub.on_transfer_ended(id, result);
+            hub.on_download_ended(id, result);
         }
     });
-    SendRequest { id, key: key.clone(), peer: seat.peer.ip(), file, size, rtt: RTT_GUESS, progress, ended }
-}
-
-/// What a connection does that says `DATA_<token>`: if the token is right it becomes a transfer's, and this sends the
-/// file. Otherwise nothing happens, and the connection is closed without a word.
-pub(super) fn serve(seat: &Seat, token: &Secret) {
-    let hub = &seat.hub;
-    let claim = {
-        let mut state = hub.state.lock();
-        let ip = seat.peer.ip().to_canonical();
-        let claim = state.transfers.claim(token, ip, Arc::clone(&seat.stream));
-        if claim.is_some() {
-            hub.on_data(&mut state, seat.id);
-        }
-        claim
-    };
-    let Some(claim) = claim else {
-        debug!("connection {}: presented a token that opens nothing", seat.id.0);
-        return;
-    };
-    // The login's time limit is over; the stream sets its own.
-    let result = match seat.stream.set_read_timeout(None) {
-        Ok(()) => stream::send(&seat.stream, &claim.file, claim.size, &claim.progress, &claim.cancelled),
-        Err(error) => Err(TransferError::Lost(error.to_string())),
-    };
-    hub.on_transfer_ended(claim.id, result);
-}
-
-/// Ends the offers that nobody has taken up in time.
-pub(super) fn expire(hub: &Hub, now: Instant) {
-    let expired = hub.state.lock().transfers.remove_expired(now, &hub.limits);
-    for (id, transfer) in &expired {
-        hub.tell(transfer.owner, ServerMessage::Done(*id, Done::Failed(ErrorCode::Timeout)));
-    }
-    hub.end_transfers(expired);
+    let cargo = Cargo::Send { file, wanted, ended };
+    Request { id, key: key.clone(), opener: Opener::Peer(seat.peer.ip()), cargo, rtt: RTT_GUESS, progress }
 }
 
 /// What the shelf holds after a name, as the lines that answer FILES.
@@ -164,19 +141,8 @@ pub(super) fn list(hub: &Hub, after: Option<&FileName>) -> io::Result<Vec<Server
 }
 
 impl Hub {
-    /// The client's part of a transfer is over.
-    pub(super) fn on_client_done(&self, owner: MemberId, id: TransferId, failed: Option<ErrorCode>) {
-        let Some(code) = failed else {
-            debug!("transfer {id}: kept by connection {}", owner.0);
-            return;
-        };
-        let transfer = self.state.lock().transfers.remove_of(owner, id);
-        info!("transfer {id}: failed at connection {} ({code})", owner.0);
-        self.end_transfers(transfer.map(|transfer| (id, transfer)));
-    }
-
     /// A worker or a stream has ended; its client is told of a failure that is news to it.
-    fn on_transfer_ended(&self, id: TransferId, result: Result<(), TransferError>) {
+    pub(super) fn on_download_ended(&self, id: TransferId, result: Result<(), TransferError>) {
         let transfer = {
             let transfers = &mut self.state.lock().transfers;
             if result.is_ok() { transfers.remove_sent(id) } else { transfers.remove(id) }
@@ -188,30 +154,7 @@ impl Hub {
             Ok(()) => info!("transfer {id}: {name} sent to connection {}, {size} bytes", owner.0),
             Err(error) => {
                 info!("transfer {id}: {name} to connection {} failed: {error}", owner.0);
-                // The same word whether a worker gives an offer up or the table does.
-                let nobody_came = is_open && matches!(error, TransferError::NoAnswer);
-                let code = if nobody_came { ErrorCode::Timeout } else { error.code() };
-                self.tell(owner, ServerMessage::Done(id, Done::Failed(code)));
-            }
-        }
-    }
-
-    fn fail_transfer(&self, id: TransferId, owner: MemberId, code: ErrorCode) {
-        let Some(transfer) = self.state.lock().transfers.remove(id) else { return };
-        self.tell(owner, ServerMessage::Done(id, Done::Failed(code)));
-        self.end_transfers([(id, transfer)]);
-    }
-
-    /// Ends whoever carries these transfers, which are out of the table already.
-    pub(super) fn end_transfers(&self, transfers: impl IntoIterator<Item = (TransferId, Transfer)>) {
-        for (id, transfer) in transfers {
-            match transfer.way {
-                Way::Udp => self.pool.cancel(id),
-                Way::Offered(..) => {}
-                Way::Streaming(stream, cancelled) => {
-                    cancelled.store(true, Ordering::Relaxed);
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
+                self.tell(owner, ServerMessage::Done(id, Done::Failed(moves::code_of(&error, is_open))));
             }
         }
     }

@@ -255,6 +255,11 @@ impl Hub {
 }
 
 impl State {
+    /// What a member is called.
+    pub(super) fn nick(&self, id: MemberId) -> Option<Nick> {
+        self.room.nick(id).cloned()
+    }
+
     fn evict_one_above(&mut self, unregistered_max: usize) -> Option<(MemberId, Arc<TcpStream>)> {
         if self.unregistered.len() <= unregistered_max {
             return None;

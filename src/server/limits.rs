@@ -35,6 +35,14 @@ pub struct Limits {
     pub transfers_max: usize,
     /// How long an offer stays open.
     pub offer_lifetime: Duration,
+    /// How long an upload that has arrived waits for its digest.
+    pub digest_wait: Duration,
+    /// Whether files may be put on the shelf.
+    pub uploads: bool,
+    /// Octets of one file that is put on the shelf.
+    pub upload_max: u64,
+    /// Octets of the whole shelf; what would go beyond is not taken.
+    pub shelf_max: u64,
 }
 
 impl Default for Limits {
@@ -55,6 +63,10 @@ impl Default for Limits {
             offers_per_client: 4,
             transfers_max: 1024,
             offer_lifetime: Duration::from_secs(75),
+            digest_wait: Duration::from_secs(60),
+            uploads: true,
+            upload_max: 1 << 30,
+            shelf_max: 10 << 30,
         }
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{SendFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::hub::Hub;
-use super::{downloads, session};
+use super::{moves, session};
 use crate::transfer::wake::Waker;
 use crate::wire::ErrorCode;
 use crate::wire::message::ServerMessage;
@@ -27,6 +27,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// How often open offers are looked at.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often unfinished uploads are looked at. Ours: a small part of the day that they are kept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Binds and listens.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -58,6 +60,7 @@ struct Acceptor {
 impl Acceptor {
     fn run(mut self) {
         let mut expire_at = Instant::now() + EXPIRE_INTERVAL;
+        let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
         while !self.hub.is_closing() {
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
@@ -75,8 +78,12 @@ impl Acceptor {
             }
             let now = Instant::now();
             if expire_at <= now {
-                downloads::expire(&self.hub, now);
+                moves::expire(&self.hub, now);
                 expire_at = now + EXPIRE_INTERVAL;
+            }
+            if sweep_at <= now {
+                self.hub.shelf.remove_old_leftovers();
+                sweep_at = now + SWEEP_INTERVAL;
             }
         }
     }

@@ -12,9 +12,11 @@ mod downloads;
 mod hub;
 mod limits;
 mod listener;
+mod moves;
 mod outbox;
 mod session;
 mod transfers;
+mod uploads;
 mod writer;
 
 pub use limits::{Limits, Rate};
@@ -137,6 +139,7 @@ impl Server {
         let shelf = Shelf::open(files).map_err(not_files)?;
         let file_count = shelf.list().map_err(not_files)?.len();
         warn_of_passed_over(&shelf, files);
+        shelf.remove_old_leftovers();
         let listener = listener::bind(*listen).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => ServerError::PortInUse(*listen),
             _ => ServerError::Listen { address: *listen, source },

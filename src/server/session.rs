@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use log::debug;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::downloads;
 use super::hub::{NotAdmitted, Seat};
 use super::limits::Bucket;
+use super::{downloads, moves, uploads};
 use crate::wire::line::{LineBuffer, PROTOCOL_LEN_MAX};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
 use crate::wire::name::Nick;
@@ -217,8 +217,9 @@ impl Session {
         match request {
             Ok(ClientMessage::Hello { nick, quiet }) => self.hello(&nick, quiet),
             Ok(ClientMessage::Data(token)) if is_first => {
-                // Bytes buffered behind the line would belong to the file; those of a download go the other way.
-                downloads::serve(&self.seat, &token);
+                // Bytes buffered behind the line belong to the file.
+                let read_before = self.buffer.take_rest();
+                moves::serve(&self.seat, &token, &read_before);
                 Err(End::Data)
             }
             Ok(ClientMessage::Quit) => self.quit(),
@@ -269,12 +270,22 @@ impl Session {
                 Err(error) => self.refuse(ErrorCode::File, "FILES", error.to_string()),
             },
             ClientMessage::Get(transport, name) => {
-                if let Err(error) = downloads::offer(&self.seat, transport, &name) {
+                if let Err(error) = downloads::offer(&self.seat, transport, &name, None) {
                     self.refuse(error.code(), "GET", error.to_string());
                 }
             }
-            ClientMessage::Done(_, Done::Sent { .. }) => {
-                self.refuse(ErrorCode::BadRequest, "DONE", "you do not send this file");
+            ClientMessage::Resume(transport, prefix, name) => {
+                if let Err(error) = downloads::offer(&self.seat, transport, &name, Some(prefix)) {
+                    self.refuse(error.code(), "RESUME", error.to_string());
+                }
+            }
+            ClientMessage::Put { transport, size, resume_token, name } => {
+                if let Err(error) = uploads::accept(&self.seat, transport, size, &name, resume_token) {
+                    self.refuse(error.code(), "PUT", error.to_string());
+                }
+            }
+            ClientMessage::Done(transfer, Done::Sent { size, digest }) => {
+                hub.on_upload_read(id, transfer, size, digest);
             }
             ClientMessage::Done(transfer, Done::Kept) => hub.on_client_done(id, transfer, None),
             ClientMessage::Done(transfer, Done::Failed(code)) => hub.on_client_done(id, transfer, Some(code)),

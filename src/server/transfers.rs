@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::{IpAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,6 +11,8 @@ use std::time::Instant;
 use super::limits::Limits;
 use crate::chat::room::MemberId;
 use crate::transfer::Progress;
+use crate::transfer::sink::Sink;
+use crate::wire::ErrorCode;
 use crate::wire::message::{Secret, TransferId};
 use crate::wire::name::FileName;
 
@@ -19,12 +22,57 @@ pub(super) enum Way {
     /// A worker of the pool has it.
     Udp,
     /// It waits for a connection that presents the token.
-    Offered(Secret, File),
-    /// A connection has presented the token; its thread sends.
+    Offered(Secret, Load),
+    /// A connection has presented the token; its thread sends or receives.
     Streaming(Arc<TcpStream>, Arc<AtomicBool>),
 }
 
-/// A file on its way to one member.
+/// What it takes to stop whoever moves a file.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nobody moves it.
+    Nobody,
+    /// A worker.
+    Worker,
+    /// The thread of this connection.
+    Stream(Arc<TcpStream>, Arc<AtomicBool>),
+}
+
+impl Way {
+    pub(super) fn stop(&self) -> Stop {
+        match self {
+            Self::Udp => Stop::Worker,
+            Self::Offered(..) => Stop::Nobody,
+            Self::Streaming(stream, cancelled) => Stop::Stream(Arc::clone(stream), Arc::clone(cancelled)),
+        }
+    }
+}
+
+/// What a connection with the right token is to move.
+#[derive(Debug)]
+pub(super) enum Load {
+    /// These octets of a file, to the member.
+    File(File, Range<u64>),
+    /// A file, from the member.
+    Sink(Sink),
+}
+
+/// What is known of a file that comes from a member.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// The digest of the token that lets its owner go on with it.
+    pub(super) token: String,
+    /// All octets are here since then, and nobody has begun to verify them.
+    pub(super) arrived: Option<(Sink, Instant)>,
+    /// What its owner has read of it.
+    pub(super) promised: Option<(u64, blake3::Hash)>,
+    /// The disk thread has it. That ends by itself, whatever becomes of its owner.
+    pub(super) is_verifying: bool,
+    /// Its owner has ended it, and why.
+    pub(super) ended: Option<ErrorCode>,
+}
+
+/// A file on its way to or from one member.
 #[derive(Debug)]
 pub(super) struct Transfer {
     /// Whose it is.
@@ -43,13 +91,19 @@ pub(super) struct Transfer {
     pub(super) offered_at: Instant,
     /// Set when nobody waits for its digest any more.
     pub(super) digest_unwanted: Arc<AtomicBool>,
+    /// For a file that comes from the member.
+    pub(super) upload: Option<Upload>,
 }
 
 impl Transfer {
+    fn is_verifying(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.is_verifying)
+    }
+
     /// Whether nobody has taken the offer up yet.
     pub(super) fn is_open(&self) -> bool {
         match self.way {
-            Way::Udp => self.progress.moved_bytes() == 0,
+            Way::Udp => !self.progress.has_begun(),
             Way::Offered(..) => true,
             Way::Streaming(..) => false,
         }
@@ -65,16 +119,29 @@ pub(super) enum Busy {
     Offers,
     #[error("the server has as many transfers as it can carry")]
     All,
+    #[error("somebody is putting a file of this name there just now")]
+    Name,
+    #[error("the shelf has no room for so much")]
+    Shelf,
 }
 
-/// What a connection with the right token is to send.
+/// What a connection with the right token is to do.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) id: TransferId,
-    pub(super) file: File,
-    pub(super) size: u64,
+    pub(super) load: Load,
     pub(super) progress: Arc<Progress>,
     pub(super) cancelled: Arc<AtomicBool>,
+}
+
+/// An upload all of which is here, and what it should be.
+#[derive(Debug)]
+pub(super) struct Complete {
+    pub(super) owner: MemberId,
+    pub(super) name: FileName,
+    pub(super) sink: Sink,
+    pub(super) size: u64,
+    pub(super) digest: blake3::Hash,
 }
 
 /// Every transfer from its offer until its worker or its stream has ended.
@@ -115,12 +182,68 @@ impl Transfers {
                 break id;
             }
         };
-        self.digests.insert(id, (transfer.owner, Arc::clone(&transfer.digest_unwanted)));
+        if transfer.upload.is_none() {
+            self.digests.insert(id, (transfer.owner, Arc::clone(&transfer.digest_unwanted)));
+        }
         if let Way::Offered(token, _) = &transfer.way {
             self.by_token.insert(token.clone(), id);
         }
         self.by_id.insert(id, transfer);
         Ok(id)
+    }
+
+    /// Adds an upload where there is room for it beside what is on the shelf and what is on its way there.
+    pub(super) fn insert_upload(
+        &mut self,
+        transfer: Transfer,
+        shelf_bytes: u64,
+        limits: &Limits,
+    ) -> Result<TransferId, Busy> {
+        let coming = || self.by_id.values().filter(|transfer| transfer.upload.is_some());
+        if coming().any(|other| other.name == transfer.name) {
+            return Err(Busy::Name);
+        }
+        let rest = |transfer: &Transfer| transfer.size.saturating_sub(transfer.progress.moved_bytes());
+        let coming_bytes: u64 = coming().map(rest).sum();
+        if shelf_bytes.saturating_add(coming_bytes).saturating_add(transfer.size) > limits.shelf_max {
+            return Err(Busy::Shelf);
+        }
+        self.insert(transfer, limits)
+    }
+
+    /// The upload of this name that this token began, where it still runs.
+    pub(super) fn running_upload(&self, name: &FileName, token: &str) -> Option<TransferId> {
+        let is_it = |transfer: &Transfer| {
+            transfer.name == *name && transfer.upload.as_ref().is_some_and(|upload| upload.token == token)
+        };
+        self.by_id.iter().find(|(_, transfer)| is_it(transfer)).map(|(&id, _)| id)
+    }
+
+    /// All octets of an upload are here; gives them back when nobody knows of it any more.
+    pub(super) fn on_arrived(&mut self, id: TransferId, sink: Sink, now: Instant) -> Result<(), Sink> {
+        let Some(upload) = self.by_id.get_mut(&id).and_then(|transfer| transfer.upload.as_mut()) else {
+            return Err(sink);
+        };
+        upload.arrived = Some((sink, now));
+        Ok(())
+    }
+
+    /// The owner of an upload tells what it has read of the file.
+    pub(super) fn on_promised(&mut self, owner: MemberId, id: TransferId, size: u64, digest: blake3::Hash) {
+        let transfer = self.by_id.get_mut(&id).filter(|transfer| transfer.owner == owner);
+        if let Some(upload) = transfer.and_then(|transfer| transfer.upload.as_mut()) {
+            upload.promised.get_or_insert((size, digest));
+        }
+    }
+
+    /// An upload that is complete and can be verified, once; with the size and digest that its owner told.
+    pub(super) fn take_complete(&mut self, id: TransferId) -> Option<Complete> {
+        let transfer = self.by_id.get_mut(&id)?;
+        let upload = transfer.upload.as_mut()?;
+        let (size, digest) = upload.promised?;
+        let (sink, _) = upload.arrived.take()?;
+        upload.is_verifying = true;
+        Some(Complete { owner: transfer.owner, name: transfer.name.clone(), sink, size, digest })
     }
 
     /// Takes a transfer out that its owner has ended, even where all was sent and only the digest is not told.
@@ -130,7 +253,7 @@ impl Transfers {
             self.drop_digest(id);
         }
         self.by_id.get(&id).filter(|transfer| is_owner(transfer.owner))?;
-        self.remove(id)
+        self.remove_unless_verifying(id).map(|(_, transfer)| transfer)
     }
 
     /// A digest has been told, or cannot be had.
@@ -151,9 +274,10 @@ impl Transfers {
         let cancelled = Arc::new(AtomicBool::new(false));
         let way = std::mem::replace(&mut transfer.way, Way::Streaming(stream, Arc::clone(&cancelled)));
         self.by_token.remove(token);
-        let Way::Offered(_, file) = way else { unreachable!("a token names an offer") };
+        let Way::Offered(_, load) = way else { unreachable!("a token names an offer") };
         let progress = Arc::clone(&transfer.progress);
-        Some(Claim { id, file, size: transfer.size, progress, cancelled })
+        progress.begin();
+        Some(Claim { id, load, progress, cancelled })
     }
 
     /// Takes a transfer out that has failed.
@@ -189,15 +313,48 @@ impl Transfers {
         self.remove_where(|_| true)
     }
 
-    /// Takes the offers out that nobody has taken up in time.
+    /// Takes out the offers that nobody has taken up in time, and the uploads whose digest was not told in time.
     pub(super) fn remove_expired(&mut self, now: Instant, limits: &Limits) -> Vec<(TransferId, Transfer)> {
-        self.remove_where(|transfer| transfer.is_open() && transfer.offered_at + limits.offer_lifetime <= now)
+        self.remove_where(|transfer| {
+            let arrived = transfer.upload.as_ref().and_then(|upload| upload.arrived.as_ref());
+            transfer.is_open() && transfer.offered_at + limits.offer_lifetime <= now
+                || arrived.is_some_and(|&(_, at)| at + limits.digest_wait <= now)
+        })
+    }
+
+    /// The owner of an upload ends it. Whoever moves it is to be stopped, and gives it back then; what nobody moves is
+    /// taken out.
+    pub(super) fn end_upload(
+        &mut self,
+        owner: MemberId,
+        id: TransferId,
+        code: ErrorCode,
+    ) -> Option<(Stop, Option<Sink>)> {
+        let transfer = self.by_id.get_mut(&id).filter(|transfer| transfer.owner == owner)?;
+        let upload = transfer.upload.as_mut().filter(|upload| !upload.is_verifying)?;
+        upload.ended = Some(code);
+        let arrived = upload.arrived.take().map(|(sink, _)| sink);
+        let stop = transfer.way.stop();
+        if arrived.is_none() && !matches!(stop, Stop::Nobody) {
+            return Some((stop, None));
+        }
+        let waiting = match self.remove(id)?.way {
+            Way::Offered(_, Load::Sink(sink)) => Some(sink),
+            _ => None,
+        };
+        Some((Stop::Nobody, arrived.or(waiting)))
+    }
+
+    /// Takes a transfer out that can be ended.
+    pub(super) fn remove_unless_verifying(&mut self, id: TransferId) -> Option<(TransferId, Transfer)> {
+        self.by_id.get(&id).filter(|transfer| !transfer.is_verifying())?;
+        Some((id, self.remove(id)?))
     }
 
     fn remove_where(&mut self, of_interest: impl Fn(&Transfer) -> bool) -> Vec<(TransferId, Transfer)> {
         let found = self.by_id.iter().filter(|(_, transfer)| of_interest(transfer));
         let ids: Vec<TransferId> = found.map(|(&id, _)| id).collect();
-        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
+        ids.into_iter().filter_map(|id| self.remove_unless_verifying(id)).collect()
     }
 }
 
@@ -219,6 +376,7 @@ mod tests {
             way,
             offered_at: Instant::now(),
             digest_unwanted: Arc::default(),
+            upload: None,
         }
     }
 
@@ -227,7 +385,7 @@ mod tests {
     }
 
     fn offered(token: u8) -> Way {
-        Way::Offered(Secret([token; 32]), tempfile::tempfile().expect("a file"))
+        Way::Offered(Secret([token; 32]), Load::File(tempfile::tempfile().expect("a file"), 0..5))
     }
 
     fn stream() -> Arc<TcpStream> {
@@ -241,7 +399,7 @@ mod tests {
         let mut transfers = Transfers::default();
         let mut add_running = |owner| {
             let running = transfer(owner, Way::Udp);
-            running.progress.set(1, 0);
+            running.progress.begin();
             transfers.insert(running, &limits).map(|_| ())
         };
         for number in 1..=8 {

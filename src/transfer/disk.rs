@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
 
 use super::TransferError;
-use super::sink::{Sink, Slices};
+use super::digest::{Followed, Slices};
+use super::sink::Sink;
 
 /// Jobs handed in and not yet looked at. Ours: one digest and one file to keep for each of 1,024 transfers.
 const JOBS_MAX: usize = 2 * 1_024;
@@ -34,11 +35,15 @@ const DIGESTS_MAX: usize = 256;
 /// A file that changed this recently may change again within the same tick of its filesystem's clock.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-type ThenDigest = Box<dyn FnOnce(io::Result<blake3::Hash>) + Send>;
+/// How often files that are being written are looked at. Ours: a small part of the time that a large one takes.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+
+type ThenDigest = Box<dyn FnOnce(Result<blake3::Hash, TransferError>) + Send>;
 type ThenKept = Box<dyn FnOnce(Result<PathBuf, TransferError>) + Send>;
 
 enum Job {
     Digest(Digesting),
+    Follow(Arc<Followed>),
     Keep(Sink, blake3::Hash, ThenKept),
 }
 
@@ -67,16 +72,22 @@ impl Disk {
         Ok(Disk { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Reads `size` octets of `file` from its start and tells `then` their BLAKE3 digest. Once `unwanted` is set it
-    /// stops, and `then` hears nothing.
+    /// Reads `size` octets of `file` from its start and tells `then` their BLAKE3 digest, or [`TransferError::Changed`]
+    /// where somebody wrote to it meanwhile. Once `unwanted` is set it stops, and `then` hears nothing.
     pub fn digest(
         &self,
         file: File,
         size: u64,
         unwanted: Arc<AtomicBool>,
-        then: impl FnOnce(io::Result<blake3::Hash>) + Send + 'static,
+        then: impl FnOnce(Result<blake3::Hash, TransferError>) + Send + 'static,
     ) {
         self.hand_in(Job::Digest(Digesting { file, size, unwanted, then: Box::new(then), begun: None }));
+    }
+
+    /// Reads a file as it is written, so that little is left to read for its digest at the end, and syncs it from time to
+    /// time.
+    pub fn follow(&self, followed: Arc<Followed>) {
+        self.hand_in(Job::Follow(followed));
     }
 
     /// Verifies, syncs and renames a complete sink, and tells `then` where the file lies now.
@@ -94,7 +105,8 @@ impl Disk {
         let ended = || io::Error::other("the disk thread has ended");
         match jobs.send(job) {
             Ok(()) => {}
-            Err(SendError(Job::Digest(digesting))) => (digesting.then)(Err(ended())),
+            Err(SendError(Job::Follow(_))) => {}
+            Err(SendError(Job::Digest(digesting))) => (digesting.then)(Err(unreadable(ended()))),
             Err(SendError(Job::Keep(_, _, then))) => {
                 then(Err(TransferError::File { what: "keep the file".into(), source: ended() }));
             }
@@ -114,31 +126,80 @@ impl Drop for Disk {
     }
 }
 
+fn unreadable(source: io::Error) -> TransferError {
+    TransferError::File { what: "read the file".into(), source }
+}
+
+/// What the thread has taken on.
+#[derive(Default)]
+struct Work {
+    known: Digests,
+    under_way: VecDeque<Digesting>,
+    followed: Vec<Arc<Followed>>,
+}
+
 fn work(todo: &Receiver<Job>) {
-    let mut known = Digests::default();
-    let mut under_way: VecDeque<Digesting> = VecDeque::new();
-    loop {
-        // Whatever has come meanwhile; only without anything to do is more waited for.
-        while under_way.len() < DIGESTS_UNDER_WAY_MAX {
-            let job = if under_way.is_empty() {
+    let mut work = Work::default();
+    let mut is_behind = false;
+    while work.take_jobs(todo, is_behind) {
+        work.digest_a_slice();
+        is_behind = work.follow();
+    }
+}
+
+impl Work {
+    /// Takes what has come meanwhile; only without anything to do is more waited for. `false` when that was all.
+    fn take_jobs(&mut self, todo: &Receiver<Job>, is_behind: bool) -> bool {
+        while self.under_way.len() < DIGESTS_UNDER_WAY_MAX {
+            let job = if is_behind || !self.under_way.is_empty() {
+                todo.try_recv()
+            } else if self.followed.is_empty() {
                 todo.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
-                todo.try_recv()
+                todo.recv_timeout(FOLLOW_EVERY).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
             };
             match job {
-                Ok(Job::Digest(digesting)) => under_way.push_back(digesting),
+                Ok(Job::Digest(digesting)) => self.under_way.push_back(digesting),
+                Ok(Job::Follow(followed)) => self.followed.push(followed),
                 Ok(Job::Keep(sink, digest, then)) => then(sink.keep(digest)),
-                Err(TryRecvError::Disconnected) if under_way.is_empty() => return,
-                Err(_) => break,
+                Err(TryRecvError::Disconnected) => return !self.under_way.is_empty(),
+                Err(TryRecvError::Empty) => break,
             }
         }
-        under_way.retain(|digesting| !digesting.unwanted.load(Ordering::Relaxed));
-        let Some(mut digesting) = under_way.pop_front() else { continue };
-        match known.advance(&mut digesting) {
+        true
+    }
+
+    fn digest_a_slice(&mut self) {
+        self.under_way.retain(|digesting| !digesting.unwanted.load(Ordering::Relaxed));
+        let Some(mut digesting) = self.under_way.pop_front() else { return };
+        match self.known.advance(&mut digesting) {
             Ok(Some(digest)) => (digesting.then)(Ok(digest)),
-            Ok(None) => under_way.push_back(digesting),
+            Ok(None) => self.under_way.push_back(digesting),
             Err(error) => (digesting.then)(Err(error)),
         }
+    }
+
+    /// Goes a slice on with every file that is being written; tells whether any has more.
+    fn follow(&mut self) -> bool {
+        let mut is_behind = false;
+        self.followed.retain(|followed| {
+            if followed.is_over() {
+                return false;
+            }
+            match followed.follow(SLICE_LEN) {
+                Ok(has_more) => is_behind |= has_more,
+                // Whoever keeps the file meets the same error, and tells it.
+                Err(error) => {
+                    log::debug!("disk: a file cannot be followed: {error}");
+                    return false;
+                }
+            }
+            true
+        });
+        is_behind
     }
 }
 
@@ -177,9 +238,9 @@ struct Digests(VecDeque<(Fingerprint, blake3::Hash)>);
 
 impl Digests {
     /// Takes a digest one slice further; `None` where it is not complete yet.
-    fn advance(&mut self, job: &mut Digesting) -> io::Result<Option<blake3::Hash>> {
+    fn advance(&mut self, job: &mut Digesting) -> Result<Option<blake3::Hash>, TransferError> {
         if job.begun.is_none() {
-            let before = Fingerprint::of(&job.file)?;
+            let before = Fingerprint::of(&job.file).map_err(unreadable)?;
             let whole = before.size == job.size;
             if let Some((_, digest)) = self.0.iter().find(|(known, _)| whole && *known == before) {
                 return Ok(Some(*digest));
@@ -187,12 +248,16 @@ impl Digests {
             job.begun = Some(Box::new((before, Slices::default())));
         }
         let (before, slices) = &mut **job.begun.as_mut().expect("just begun");
-        if !slices.advance(&job.file, job.size, SLICE_LEN, &job.unwanted)? {
+        if !slices.advance(&job.file, job.size, SLICE_LEN, &job.unwanted).map_err(unreadable)? {
             return Ok(None);
+        }
+        // What was read is the file as it was at one moment, or it is nothing.
+        if Fingerprint::of(&job.file).map_err(unreadable)? != *before {
+            return Err(TransferError::Changed);
         }
         let digest = slices.digest();
         let whole = before.size == job.size;
-        if whole && before.settled(SystemTime::now()) && Fingerprint::of(&job.file)? == *before {
+        if whole && before.settled(SystemTime::now()) {
             self.0.truncate(DIGESTS_MAX - 1);
             self.0.push_front((*before, digest));
         }
@@ -203,6 +268,7 @@ impl Digests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::part::Origin;
     use crate::transfer::sink::Target;
     use crate::wire::name::FileName;
     use std::io::Write;
@@ -218,11 +284,12 @@ mod tests {
         for size in [5, 4, 6] {
             let told = told.clone();
             disk.digest(file.try_clone().expect("a handle"), size, Arc::default(), move |digest| {
-                told.send(format!("{:?}", digest.map_err(|error| error.kind()))).expect("heard");
+                told.send(digest.map_or_else(|error| error.to_string(), |digest| digest.to_string()))
+                    .expect("heard");
             });
         }
         let target = Target::Folder(folder.path().into(), FileName::parse("a").expect("a name"));
-        let mut sink = Sink::create(&target, 5).expect("a sink");
+        let mut sink = Sink::create(&target, &Origin::new(5)).expect("a sink");
         sink.write(0, b"hello").expect("written");
         disk.keep(sink, blake3::hash(b"hello"), move |kept| {
             told.send(format!("{}", kept.expect("kept").display())).expect("heard");
@@ -230,9 +297,9 @@ mod tests {
         drop(disk);
         let mut results: Vec<String> = results.into_iter().collect();
         let mut expected = [
-            format!("Ok({:?})", blake3::hash(b"hello")),
-            format!("Ok({:?})", blake3::hash(b"hell")),
-            "Err(UnexpectedEof)".into(),
+            blake3::hash(b"hello").to_string(),
+            blake3::hash(b"hell").to_string(),
+            "cannot read the file: the file ends early".into(),
             folder.path().join("a").display().to_string(),
         ];
         results.sort();
@@ -265,7 +332,7 @@ mod tests {
         let heard = |what| results.recv_timeout(Duration::from_secs(60)).expect(what);
         assert_eq!(heard("a digest"), blake3::hash(b"hello").to_string(), "ahead of the huge ones");
         let target = Target::Folder(folder.path().into(), FileName::parse("a").expect("a name"));
-        disk.keep(Sink::create(&target, 0).expect("a sink"), blake3::hash(b""), move |kept| {
+        disk.keep(Sink::create(&target, &Origin::new(0)).expect("a sink"), blake3::hash(b""), move |kept| {
             told.send(kept.expect("kept").display().to_string()).expect("heard");
         });
         assert_eq!(heard("a file"), folder.path().join("a").display().to_string());

@@ -1,7 +1,9 @@
 //! Moves files: the UDP workers and their pool, the TCP streams, the shelf, and what is written to disk.
 
+mod digest;
 pub mod disk;
 pub mod fault;
+pub mod part;
 pub mod pool;
 pub mod shelf;
 pub mod sink;
@@ -13,19 +15,22 @@ pub mod wake;
 mod worker;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use digest::{Followed, digest_before};
 
 use crate::wire::ErrorCode;
 
 /// What a transfer has done so far. Its worker writes, anyone may read at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
+    has_begun: AtomicBool,
     moved_bytes: AtomicU64,
     resent_packets: AtomicU64,
 }
 
 impl Progress {
-    /// Octets of the file that have arrived (receiver), or are known to have arrived (sender).
+    /// Octets of the file that have arrived (receiver), or are known to have arrived (sender), at earlier tries too.
     pub fn moved_bytes(&self) -> u64 {
         self.moved_bytes.load(Ordering::Relaxed)
     }
@@ -33,6 +38,15 @@ impl Progress {
     /// Packets that carried octets for a second time; a receiver counts those that came twice or filled a gap.
     pub fn resent_packets(&self) -> u64 {
         self.resent_packets.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection that carries it is open.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set(&self, moved_bytes: u64, resent_packets: u64) {
@@ -72,20 +86,49 @@ pub enum TransferError {
         /// What arrived.
         actual: blake3::Hash,
     },
+    /// The file that was being sent is another one now.
+    #[error("the file has changed meanwhile")]
+    Changed,
     /// Somebody here ended it.
     #[error("cancelled")]
     Cancelled,
+    /// Somebody here ended it, to go on later.
+    #[error("paused")]
+    Paused,
+    /// Somebody here was asked whether to go on, and did not say yes.
+    #[error("declined")]
+    Declined,
 }
 
 impl TransferError {
     /// What DONE tells the other side.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::File { .. } | Self::Exists(_) => ErrorCode::File,
-            Self::Lost(_) | Self::NoAnswer => ErrorCode::Incomplete,
+            Self::File { source, .. } if is_full(source) => ErrorCode::DiskFull,
+            Self::File { .. } => ErrorCode::File,
+            Self::Exists(_) => ErrorCode::Exists,
+            Self::Lost(_) | Self::NoAnswer | Self::Paused => ErrorCode::Incomplete,
             Self::Refused(code) => *code,
             Self::Digest { .. } => ErrorCode::Digest,
-            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Changed => ErrorCode::Changed,
+            Self::Cancelled | Self::Declined => ErrorCode::Cancelled,
         }
     }
+
+    /// Whether what has arrived is worth something to a later try. On a full disk nothing is left lying about.
+    pub fn is_resumable(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::NoAnswer | Self::Paused => true,
+            Self::File { source, .. } => !is_full(source),
+            Self::Refused(code) => {
+                !matches!(code, ErrorCode::Cancelled | ErrorCode::Changed | ErrorCode::Digest)
+            }
+            Self::Exists(_) | Self::Digest { .. } | Self::Changed | Self::Cancelled | Self::Declined => false,
+        }
+    }
+}
+
+/// Whether the disk, or this user's part of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

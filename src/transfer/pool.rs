@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,14 +17,10 @@ use super::sink::Sink;
 use super::socket::{Path, Socket};
 use super::tuning::Tuning;
 use super::wake::Waker;
-use super::worker::{Command, End, Transfer, Worker};
+use super::worker::{Command, Transfer, WINDOW_BYTES, Worker};
 use super::{Progress, TransferError};
 use crate::rudp::{Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role};
 use crate::wire::message::{Secret, TransferId};
-
-/// Ours: how far a sender may be ahead of the first gap. It is a bound on what is in flight, not memory: a receiver
-/// writes what it gets straight to its place.
-const WINDOW_BYTES: u64 = 8 << 20;
 
 /// Ours: commands that wait for a worker; whoever brings one more waits with it.
 const COMMANDS_MAX: usize = 256;
@@ -41,44 +38,54 @@ pub struct PoolConfig {
     pub tuning: Tuning,
 }
 
-/// A file to send to whoever opens the connection with this key.
-pub struct SendRequest {
+/// One file to move over a connection of its own.
+pub struct Request {
     /// The transfer's number.
     pub id: TransferId,
     /// The key of its packets.
     pub key: Secret,
-    /// The only address that may open it: that of the control session.
-    pub peer: IpAddr,
-    /// The open file.
-    pub file: File,
-    /// Its size in octets.
-    pub size: u64,
+    /// Who opens the connection.
+    pub opener: Opener,
+    /// The file, which way it goes, and whom to tell.
+    pub cargo: Cargo,
     /// The round trip of the control session's login, for the first timers.
     pub rtt: Duration,
     /// Where the worker tells how far it is.
     pub progress: Arc<Progress>,
-    /// Called once, on the worker's thread: must not block. `Ok` when the peer has acknowledged every octet.
-    pub ended: Box<dyn FnOnce(Result<(), TransferError>) + Send>,
 }
 
-/// A file to receive from a server that has offered it.
-pub struct ReceiveRequest {
-    /// The transfer's number.
-    pub id: TransferId,
-    /// The key of its packets.
-    pub key: Secret,
-    /// The server's address with the port of the offer.
-    pub server: SocketAddr,
-    /// Where the octets go; it knows the size.
-    pub sink: Sink,
-    /// The round trip of the control session's login, for the first timers.
-    pub rtt: Duration,
-    /// How long to wait for an answer before [`TransferError::NoAnswer`].
-    pub open_max: Duration,
-    /// Where the worker tells how far it is.
-    pub progress: Arc<Progress>,
-    /// Called once, on the worker's thread: must not block. `Ok` gives the sink back with every octet written.
-    pub ended: Box<dyn FnOnce(Result<Sink, TransferError>) + Send>,
+/// Who opens a connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Opener {
+    /// The peer, from this address alone: that of its control session.
+    Peer(IpAddr),
+    /// We do.
+    Us {
+        /// The server's address with the port of the offer.
+        server: SocketAddr,
+        /// How long to wait for an answer before [`TransferError::NoAnswer`].
+        open_max: Duration,
+    },
+}
+
+/// What a connection carries. `ended` is called once, on the worker's thread: it must not block.
+pub enum Cargo {
+    /// From here to the peer.
+    Send {
+        /// The open file.
+        file: File,
+        /// Which of its octets: the peer has those before, and the file ends with them.
+        wanted: Range<u64>,
+        /// Hears `Ok` when the peer has acknowledged every octet.
+        ended: Box<dyn FnOnce(Result<(), TransferError>) + Send>,
+    },
+    /// From the peer to here.
+    Receive {
+        /// Where the octets go; it knows which are wanted.
+        sink: Sink,
+        /// Gets the sink back, on `Ok` with every octet written.
+        ended: Box<dyn FnOnce(Sink, Result<(), TransferError>) + Send>,
+    },
 }
 
 /// The handle of all workers. Dropping it is [`Pool::shutdown`].
@@ -125,83 +132,67 @@ impl Pool {
     }
 
     /// Hands a file to the least loaded worker and gives its port; the worker knows of it before any SYN can come.
-    pub fn send(&self, request: SendRequest) -> u16 {
-        let peer_ip = request.peer.to_canonical();
-        let config = Config {
-            role: Role::Server,
-            direction: Direction::Send,
-            open_max: OFFER_LIFE,
-            ..self.config(request.id, request.key, request.size, request.rtt, peer_ip)
+    ///
+    /// A receiver lets the sender go on to `granted`, and then waits for [`grant`](Self::grant).
+    pub fn start_transfer(&self, request: Request, granted: u64) -> u16 {
+        let Request { id, key, opener, cargo, rtt, progress } = request;
+        let (role, peer_ip, path, open_max) = match opener {
+            Opener::Peer(ip) => (Role::Server, ip, None, OFFER_LIFE),
+            Opener::Us { server, open_max } => {
+                (Role::Client, server.ip(), Some(Path { peer: server, local: None }), open_max)
+            }
         };
-        self.start_transfer(Transfer {
-            id: request.id,
-            connection: Connection::new(config, Instant::now()),
-            peer_ip,
-            path: None,
-            end: End::Source(request.file, request.ended),
-            progress: request.progress,
-            failure: None,
-            deadline: None,
-            is_ready: false,
-        })
-    }
-
-    /// Starts fetching a file.
-    pub fn receive(&self, request: ReceiveRequest) {
-        let peer_ip = request.server.ip().to_canonical();
-        let config = Config {
-            role: Role::Client,
-            direction: Direction::Receive,
-            open_max: request.open_max,
-            ..self.config(request.id, request.key, request.sink.size(), request.rtt, peer_ip)
+        let (direction, wanted) = match &cargo {
+            Cargo::Send { wanted, .. } => (Direction::Send, wanted.clone()),
+            Cargo::Receive { sink, .. } => (Direction::Receive, sink.start()..sink.size()),
         };
-        self.start_transfer(Transfer {
-            id: request.id,
-            connection: Connection::new(config, Instant::now()),
-            peer_ip,
-            path: Some(Path { peer: request.server, local: None }),
-            end: End::Sink(request.sink, request.ended),
-            progress: request.progress,
-            failure: None,
-            deadline: None,
-            is_ready: false,
-        });
-    }
-
-    /// What both ends have in common.
-    fn config(&self, id: TransferId, key: Secret, size: u64, rtt: Duration, peer_ip: IpAddr) -> Config {
         let mut seed = [0; 8];
         // Without the system's randomness the numbers left out can be guessed; the seal holds all the same.
         let _ = getrandom::fill(&mut seed);
+        let peer_ip = peer_ip.to_canonical();
         let packet_len_max = if peer_ip.is_ipv4() { PACKET_LEN_IPV4 } else { PACKET_LEN_IPV6 };
-        Config {
-            role: Role::Client,
-            direction: Direction::Receive,
+        let config = Config {
+            role,
+            direction,
             id,
             key,
-            size,
+            size: wanted.end,
+            start: wanted.start,
             packet_len_max: self.tuning.packet_len_max.unwrap_or(packet_len_max).min(packet_len_max),
             window_bytes: WINDOW_BYTES,
             burst_len: self.burst_len,
             rtt_guess: rtt,
-            open_max: OFFER_LIFE,
+            open_max,
             arq: self.tuning.arq,
             controller: self.tuning.controller,
-            granted: u64::MAX,
+            granted,
             seed: u64::from_ne_bytes(seed),
+        };
+        let mut connection = Connection::new(config, Instant::now());
+        if let Some(trace) = &self.tuning.trace {
+            connection.set_trace(trace.of(id));
         }
+        self.hand_over(Transfer {
+            id,
+            connection,
+            peer_ip,
+            path,
+            cargo: Some(cargo),
+            progress,
+            failure: None,
+            deadline: None,
+            is_ready: false,
+            window_bytes: WINDOW_BYTES,
+        })
     }
 
-    fn start_transfer(&self, mut transfer: Transfer) -> u16 {
-        if let Some(trace) = &self.tuning.trace {
-            transfer.connection.set_trace(trace.of(transfer.id));
-        }
-        let least = self
-            .workers
-            .lock()
-            .iter()
-            .min_by_key(|worker| worker.load.load(Ordering::Relaxed))
-            .map(Handle::line);
+    fn hand_over(&self, transfer: Transfer) -> u16 {
+        let least = {
+            let workers = self.workers.lock();
+            let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+            // Counted here and now, so that the next one goes elsewhere.
+            least.inspect(|worker| _ = worker.load.fetch_add(1, Ordering::Relaxed)).map(Handle::line)
+        };
         let Some((commands, waker, port)) = least else {
             transfer.finish_unstarted();
             return 0;
@@ -219,10 +210,19 @@ impl Pool {
 
     /// Ends a transfer early; its `ended` hears [`TransferError::Cancelled`]. Unknown numbers are ignored.
     pub fn cancel(&self, id: TransferId) {
+        self.tell_all(|| Command::Cancel(id));
+    }
+
+    /// Lets the sender of a file that comes here go on to this offset. Unknown numbers are ignored.
+    pub fn grant(&self, id: TransferId, granted: u64) {
+        self.tell_all(|| Command::Grant(id, granted));
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
         let lines: Vec<_> = self.workers.lock().iter().map(Handle::line).collect();
         for (commands, waker, _) in lines {
             // A worker that is gone has no transfers.
-            let _ = commands.send(Command::Cancel(id));
+            let _ = commands.send(command());
             // As above.
             drop(commands);
             waker.wake();

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{self, Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::part;
+use super::sink::Target;
 use crate::wire::message::FileEntry;
 use crate::wire::name::FileName;
 
@@ -18,6 +20,7 @@ use crate::wire::name::FileName;
 #[derive(Debug)]
 pub struct Shelf {
     folder: OwnedFd,
+    path: PathBuf,
 }
 
 /// Why a file cannot be had.
@@ -35,7 +38,29 @@ impl Shelf {
     /// Opens the folder.
     pub fn open(path: &Path) -> io::Result<Shelf> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Shelf { folder: fs::openat(CWD, path, flags, Mode::empty())? })
+        let folder = fs::openat(CWD, path, flags, Mode::empty())?;
+        Ok(Shelf { folder, path: path.canonicalize()? })
+    }
+
+    /// Where a file that is put on the shelf shall lie; it must not exist.
+    pub fn place(&self, name: &FileName) -> Target {
+        Target::Path(self.path.join(name.as_str()))
+    }
+
+    /// Whether anything has this name, be it offered or not.
+    pub fn has(&self, name: &FileName) -> bool {
+        fs::statat(&self.folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// The octets of everything that lies here, unfinished files too.
+    pub fn used_bytes(&self) -> io::Result<u64> {
+        let files: u64 = self.list()?.iter().map(|entry| entry.size).sum();
+        Ok(files + part::leftover_bytes(&self.path))
+    }
+
+    /// Removes unfinished uploads that nobody has gone on with for a day.
+    pub fn remove_old_leftovers(&self) {
+        part::remove_old_leftovers(&self.path);
     }
 
     /// Every file that may be offered, in order of name (octets).

@@ -1,30 +1,24 @@
 //! The sink: a file on its way to disk. Its final name exists only with the complete, verified content.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use std::sync::Arc;
 
 use super::TransferError;
+use super::digest::{Followed, digest_before};
+use super::part::{Origin, PartFile};
+use crate::rudp::ranges::RangeSet;
+use crate::wire::message::{PREFIX_LEN, Prefix};
 use crate::wire::name::FileName;
 
 /// Contiguous octets are joined into writes of this size (measured: a write per segment is 3.6 times slower).
 const RUN_LEN_MAX: usize = 256 * 1024;
 
-/// The octets that one read of a whole-file digest takes.
-const DIGEST_READ_LEN: usize = 1024 * 1024;
-
-/// How many downloads of one name may run, and how many `name (N).ext` may lie there. Ours: more is a mistake.
+/// How many `name (N).ext` may lie in one folder. Ours: more is a mistake.
 const SAME_NAMES_MAX: u32 = 9_999;
-
-/// The octets of the target's name that its `.part` file repeats, so that any name that fits a folder has a `.part`.
-const PART_NAME_LEN_MAX: usize = 200;
 
 /// Where a received file shall lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +31,7 @@ pub enum Target {
 
 impl Target {
     /// The folder that holds the final file and its `.part`.
-    fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         match self {
             Self::Folder(folder, _) => folder,
             Self::Path(path) => match path.parent() {
@@ -55,20 +49,25 @@ impl Target {
     }
 }
 
-/// An open `.part` file of a known final size; removed when dropped before [`Sink::keep`].
+/// An unfinished file of a known final size. Dropped, it stays as a leftover for a later try, where it is worth that;
+/// [`discard`](Sink::discard) removes it, [`keep`](Sink::keep) finishes it.
 #[derive(Debug)]
 pub struct Sink {
-    part: PartFile,
-    target: Target,
+    part: Box<PartFile>,
+    target: Box<Target>,
     size: u64,
+    /// Where this try began: everything before was there.
+    start: u64,
     /// Octets that follow each other and are not yet written; they begin at `run_offset`.
     run: Vec<u8>,
     run_offset: u64,
+    written: RangeSet,
+    followed: Arc<Followed>,
 }
 
 impl Sink {
     /// Makes the `.part` file beside the target.
-    pub fn create(target: &Target, size: u64) -> Result<Sink, TransferError> {
+    pub fn create(target: &Target, origin: &Origin) -> Result<Sink, TransferError> {
         let folder = target.folder();
         match target {
             Target::Folder(..) => fs::create_dir_all(folder)
@@ -82,14 +81,74 @@ impl Sink {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a name");
             failed(format!("make a file at {}", folder.display()), source)
         })?;
-        let part = PartFile::create(folder, name)
-            .map_err(|source| failed(format!("make a file in {}", folder.display()), source))?;
-        Ok(Sink { part, target: target.clone(), size, run: Vec::with_capacity(RUN_LEN_MAX), run_offset: 0 })
+        PartFile::create(folder, name, origin)
+            .and_then(|part| Sink::new(part, target.clone()))
+            .map_err(|source| failed(format!("make a file in {}", folder.display()), source))
+    }
+
+    /// Takes up what an earlier try has left of the file for this target; `None` where there is nothing that `is_ours`
+    /// accepts.
+    pub fn leftover(target: &Target, is_ours: impl Fn(&Origin) -> bool) -> Option<Sink> {
+        if matches!(target, Target::Path(path) if exists(path)) {
+            return None;
+        }
+        let leftovers = PartFile::leftovers(target.folder(), target.file_name()?);
+        let part = leftovers.into_iter().find(|part| is_ours(part.origin()))?;
+        Sink::new(part, target.clone()).ok()
+    }
+
+    /// Whether somebody works on what `is_ours` accepts for this target.
+    pub fn is_in_use(target: &Target, is_ours: impl Fn(&Origin) -> bool) -> bool {
+        let name = target.file_name();
+        name.is_some_and(|name| PartFile::origins(target.folder(), name).iter().any(is_ours))
+    }
+
+    fn new(mut part: PartFile, target: Target) -> io::Result<Sink> {
+        let (start, synced, size) = (part.prefix(), part.synced(), part.origin().size);
+        part.note(start, synced)?;
+        let mut written = RangeSet::default();
+        written.insert(0..start);
+        let followed = Followed::new(part.file().try_clone()?, start, synced);
+        let run = Vec::with_capacity(RUN_LEN_MAX);
+        Ok(Sink {
+            part: part.into(),
+            target: target.into(),
+            size,
+            start,
+            run,
+            run_offset: start,
+            written,
+            followed,
+        })
     }
 
     /// The octets that the complete file has.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Where this try begins: everything before is here from an earlier one.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// What the file will be.
+    pub fn origin(&self) -> &Origin {
+        self.part.origin()
+    }
+
+    /// What the other side has to compare before it goes on; `None` at the start of the file.
+    pub fn prefix(&self) -> io::Result<Option<Prefix>> {
+        if self.start == 0 {
+            return Ok(None);
+        }
+        let digest = digest_before(self.part.file(), self.start, PREFIX_LEN)?;
+        Ok(Some(Prefix { offset: self.start, digest }))
+    }
+
+    /// The handle by which the disk thread follows what is written.
+    pub fn followed(&self) -> Arc<Followed> {
+        Arc::clone(&self.followed)
     }
 
     /// Takes octets of the file at any offset; contiguous ones are joined into large writes.
@@ -103,7 +162,7 @@ impl Sink {
         }
         let run_end = self.run_offset + self.run.len() as u64;
         if offset < run_end {
-            return self.part.file.write_all_at(data, offset);
+            return self.write_through(offset, data);
         }
         if offset > run_end || self.run.len() + data.len() > RUN_LEN_MAX {
             self.flush()?;
@@ -113,38 +172,69 @@ impl Sink {
             self.run.extend_from_slice(data);
             return Ok(());
         }
-        self.part.file.write_all_at(data, offset)?;
         self.run_offset = offset + data.len() as u64;
-        Ok(())
+        self.write_through(offset, data)
     }
 
     /// Hands what is still joined to the system.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.part.file.write_all_at(&self.run, self.run_offset)?;
-        self.run_offset += self.run.len() as u64;
-        self.run.clear();
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        let mut run = std::mem::take(&mut self.run);
+        let offset = self.run_offset;
+        self.run_offset += run.len() as u64;
+        let written = self.write_through(offset, &run);
+        run.clear();
+        self.run = run;
+        written
+    }
+
+    fn write_through(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.part.file().write_all_at(data, offset)?;
+        let prefix_before = self.written.prefix();
+        self.written.insert(offset..offset + data.len() as u64);
+        let prefix = self.written.prefix();
+        self.followed.on_written(prefix);
+        // Noted as often as a later try could begin further on for it.
+        if prefix / PREFIX_LEN > prefix_before / PREFIX_LEN {
+            self.part.note(prefix, self.followed.synced())?;
+        }
         Ok(())
     }
 
-    /// Verifies the digest, syncs, renames without overwriting, syncs the folder; tells where the file lies now.
+    /// Verifies the digest, syncs, renames without overwriting, syncs the folder; tells where the file lies now. What is
+    /// worth nothing to a later try ([`TransferError::is_resumable`]) is removed.
     pub fn keep(mut self, digest: blake3::Hash) -> Result<PathBuf, TransferError> {
-        let part = self.part.path.display().to_string();
+        let kept = self.verify(digest).and_then(|()| self.rename());
+        match &kept {
+            Ok(_) => {
+                let folder = self.target.folder();
+                if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+                    log::warn!("{}: the folder could not be synced: {error}", folder.display());
+                }
+            }
+            Err(error) if error.is_resumable() => {}
+            Err(_) => self.part.remove(),
+        }
+        kept
+    }
+
+    /// Sees to it that everything is on the disk, and is what it should be.
+    fn verify(&mut self, digest: blake3::Hash) -> Result<(), TransferError> {
+        let part = self.part.path().display().to_string();
         self.flush().map_err(|source| failed(format!("write {part}"), source))?;
-        let actual = digest_of(&self.part.file, self.size)
-            .map_err(|source| failed(format!("read {part} again"), source))?;
+        self.followed.on_over();
+        let actual =
+            self.followed.digest(self.size).map_err(|source| failed(format!("read {part} again"), source))?;
         if actual != digest {
             return Err(TransferError::Digest { expected: digest, actual });
         }
-        self.part.file.sync_all().map_err(|source| failed(format!("write {part}"), source))?;
-        let path = self.rename()?;
-        if let Err(error) = File::open(self.target.folder()).and_then(|folder| folder.sync_all()) {
-            log::warn!("{}: the folder could not be synced: {error}", self.target.folder().display());
-        }
-        Ok(path)
+        self.part.file().sync_all().map_err(|source| failed(format!("write {part}"), source))
     }
 
     fn rename(&mut self) -> Result<PathBuf, TransferError> {
-        match &self.target {
+        match &*self.target {
             Target::Path(path) => match self.part.rename(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     Err(TransferError::Exists(path.display().to_string()))
@@ -167,9 +257,25 @@ impl Sink {
         }
     }
 
+    /// Removes the unfinished file.
+    pub fn discard(mut self) {
+        self.part.remove();
+    }
+
     /// The `.part` file's path.
     pub fn part_path(&self) -> &Path {
-        &self.part.path
+        self.part.path()
+    }
+}
+
+impl Drop for Sink {
+    /// What has come so far is noted for a later try.
+    fn drop(&mut self) {
+        self.followed.on_over();
+        let noted = self.flush().and_then(|()| self.part.note(self.written.prefix(), self.followed.synced()));
+        if let Err(error) = noted {
+            log::debug!("{}: could not be noted: {error}", self.part.path().display());
+        }
     }
 }
 
@@ -180,128 +286,6 @@ fn failed(what: String, source: io::Error) -> TransferError {
 /// Whether anything has this path, a link into nowhere too.
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
-}
-
-/// The BLAKE3 digest of the first `size` octets of a file, whose own position stays where it is.
-fn digest_of(file: &File, size: u64) -> io::Result<blake3::Hash> {
-    let mut slices = Slices::default();
-    while !slices.advance(file, size, size, &AtomicBool::new(false))? {}
-    Ok(slices.digest())
-}
-
-/// A digest of a file that is read slice after slice.
-#[derive(Debug, Default)]
-pub(super) struct Slices {
-    hasher: blake3::Hasher,
-    offset: u64,
-}
-
-impl Slices {
-    /// Reads at most so many more of the file's first `size` octets, fewer once `cancelled` is set; tells whether that
-    /// was all of them.
-    pub(super) fn advance(
-        &mut self,
-        file: &File,
-        size: u64,
-        slice_len: u64,
-        cancelled: &AtomicBool,
-    ) -> io::Result<bool> {
-        let end = size.min(self.offset.saturating_add(slice_len));
-        let mut buffer = vec![0; DIGEST_READ_LEN.min(usize::try_from(size).unwrap_or(DIGEST_READ_LEN))];
-        while self.offset < end && !cancelled.load(Ordering::Relaxed) {
-            let want = buffer.len().min(usize::try_from(end - self.offset).unwrap_or(usize::MAX));
-            match file.read_at(&mut buffer[..want], self.offset) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends early")),
-                Ok(read_len) => {
-                    self.hasher.update(&buffer[..read_len]);
-                    self.offset += read_len as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(self.offset >= size)
-    }
-
-    /// The digest of what has been read.
-    pub(super) fn digest(&self) -> blake3::Hash {
-        self.hasher.finalize()
-    }
-}
-
-/// The unfinished file. It is locked as long as it is open, so that another run knows a leftover from one in use.
-#[derive(Debug)]
-struct PartFile {
-    file: File,
-    path: PathBuf,
-    renamed: bool,
-}
-
-impl PartFile {
-    /// `.NAME.part`, or `.NAME.1.part` and up while the ones before are in use.
-    fn create(folder: &Path, name: &OsStr) -> io::Result<PartFile> {
-        let name = &name.as_bytes()[..name.len().min(PART_NAME_LEN_MAX)];
-        for number in 0..=SAME_NAMES_MAX {
-            let suffix = if number == 0 { ".part".into() } else { format!(".{number}.part") };
-            let path = folder.join(OsString::from_vec([b".", name, suffix.as_bytes()].concat()));
-            if let Some(file) = open_part(&path)? {
-                return Ok(PartFile { file, path, renamed: false });
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many downloads of this name are under way"))
-    }
-
-    /// Gives the file its final name; never overwrites.
-    fn rename(&mut self, to: &Path) -> io::Result<()> {
-        match rustix::fs::renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
-            Ok(()) => self.renamed = true,
-            // Filesystems that know no such flag: a second name is never made over an existing one either. The first
-            // one goes when this value is dropped.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::hard_link(&self.path, to)?,
-            Err(errno) => return Err(errno.into()),
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PartFile {
-    /// Removes the name while the lock is still held: whoever waits for the lock then sees that the name is gone.
-    fn drop(&mut self) {
-        if !self.renamed
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            log::warn!("{}: could not be removed: {error}", self.path.display());
-        }
-    }
-}
-
-/// Makes and locks this file, or takes over a leftover; `None` when it is in use.
-fn open_part(path: &Path) -> io::Result<Option<File>> {
-    let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let leftover = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let (file, is_new) = match rustix::fs::open(path, new, Mode::from_raw_mode(0o666)) {
-        Ok(fd) => (File::from(fd), true),
-        Err(Errno::EXIST) => match rustix::fs::open(path, leftover, Mode::empty()) {
-            Ok(fd) => (File::from(fd), false),
-            // A link, a folder, somebody else's, or gone in this moment: the next number will do.
-            Err(_) => return Ok(None),
-        },
-        Err(errno) => return Err(errno.into()),
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        // A filesystem without locks: a file just made is ours, anything else may be in use.
-        Err(TryLockError::Error(_)) if is_new => return Ok(Some(file)),
-        Err(_) => return Ok(None),
-    }
-    // Its last owner renames or removes it under the lock, so only a name that still leads here is a leftover.
-    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
-    let same = named.is_ok_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino());
-    if !same || !opened.is_file() || opened.nlink() != 1 {
-        return Ok(None);
-    }
-    file.set_len(0)?;
-    Ok(Some(file))
 }
 
 #[cfg(test)]
@@ -331,7 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let content = pattern(600_000);
         let target = Target::Folder(folder.path().join("new/deep"), name("a.bin"));
-        let mut sink = Sink::create(&target, 600_000).expect("a sink");
+        let mut sink = Sink::create(&target, &Origin::new(600_000)).expect("a sink");
         for (from, to) in
             [(0, 1_000), (5_000, 400_000), (1_000, 3_000), (400_000, 600_000), (2_000, 5_000), (0, 10)]
         {
@@ -348,7 +332,8 @@ mod tests {
     #[test]
     fn nothing_is_written_outside_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut sink = Sink::create(&Target::Folder(folder.path().into(), name("a")), 10).expect("a sink");
+        let mut sink =
+            Sink::create(&Target::Folder(folder.path().into(), name("a")), &Origin::new(10)).expect("a sink");
         for (offset, len) in [(0, 11), (10, 1), (u64::MAX, 1), (u64::MAX - 1, 9)] {
             assert!(sink.write(offset, &pattern(len)).is_err(), "{len} at {offset}");
         }
@@ -361,9 +346,11 @@ mod tests {
     fn an_existing_file_is_never_touched() {
         let folder = tempfile::tempdir().expect("a folder");
         let kept = |text: &str| {
-            let mut sink =
-                Sink::create(&Target::Folder(folder.path().into(), name("a.txt")), text.len() as u64)
-                    .expect("a sink");
+            let mut sink = Sink::create(
+                &Target::Folder(folder.path().into(), name("a.txt")),
+                &Origin::new(text.len() as u64),
+            )
+            .expect("a sink");
             sink.write(0, text.as_bytes()).expect("written");
             sink.keep(blake3::hash(text.as_bytes())).expect("kept")
         };
@@ -373,9 +360,9 @@ mod tests {
         assert_eq!(fs::read(folder.path().join("a.txt")).expect("read"), b"one");
 
         let path = Target::Path(folder.path().join("a.txt"));
-        assert!(matches!(Sink::create(&path, 1), Err(TransferError::Exists(_))));
+        assert!(matches!(Sink::create(&path, &Origin::new(1)), Err(TransferError::Exists(_))));
         let late = folder.path().join("late");
-        let sink = Sink::create(&Target::Path(late.clone()), 0).expect("a sink");
+        let sink = Sink::create(&Target::Path(late.clone()), &Origin::new(0)).expect("a sink");
         fs::write(&late, "somebody was faster").expect("written");
         assert!(matches!(sink.keep(blake3::hash(b"")), Err(TransferError::Exists(_))));
         assert_eq!(fs::read(&late).expect("read"), b"somebody was faster");
@@ -386,24 +373,24 @@ mod tests {
     fn a_damaged_or_dropped_file_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let target = Target::Folder(folder.path().into(), name("a"));
-        let mut sink = Sink::create(&target, 3).expect("a sink");
+        let mut sink = Sink::create(&target, &Origin::new(3)).expect("a sink");
         sink.write(0, b"abd").expect("written");
-        assert_eq!(names(folder.path()), [".a.part"]);
+        assert_eq!(names(folder.path()), [".a.part", ".a.part.state"]);
         assert!(matches!(sink.keep(blake3::hash(b"abc")), Err(TransferError::Digest { .. })));
-        let mut short = Sink::create(&target, 3).expect("a sink");
+        let mut short = Sink::create(&target, &Origin::new(3)).expect("a sink");
         short.write(0, b"ab").expect("written");
         assert!(matches!(short.keep(blake3::hash(b"ab")), Err(TransferError::File { .. })));
-        drop(Sink::create(&target, 3).expect("a sink"));
+        drop(Sink::create(&target, &Origin::new(3)).expect("a sink"));
         assert!(names(folder.path()).is_empty());
     }
 
     #[test]
-    fn two_downloads_of_one_name_do_not_meet_and_a_leftover_is_reused() {
+    fn two_downloads_of_one_name_do_not_meet_and_an_empty_leftover_is_reused() {
         let folder = tempfile::tempdir().expect("a folder");
         let target = Target::Folder(folder.path().into(), name("a"));
-        fs::write(folder.path().join(".a.part"), "left over").expect("written");
-        let first = Sink::create(&target, 0).expect("a sink");
-        let second = Sink::create(&target, 0).expect("a sink");
+        fs::write(folder.path().join(".a.part"), "").expect("written");
+        let first = Sink::create(&target, &Origin::new(0)).expect("a sink");
+        let second = Sink::create(&target, &Origin::new(0)).expect("a sink");
         assert_eq!(first.part_path(), folder.path().join(".a.part"));
         assert_eq!(second.part_path(), folder.path().join(".a.1.part"));
         assert_eq!(second.keep(blake3::hash(b"")).expect("kept"), folder.path().join("a"));
@@ -417,7 +404,8 @@ mod tests {
         fs::write(&precious, "keep me").expect("written");
         std::os::unix::fs::symlink(&precious, folder.path().join(".a.part")).expect("linked");
         fs::hard_link(&precious, folder.path().join(".a.1.part")).expect("linked");
-        let sink = Sink::create(&Target::Folder(folder.path().into(), name("a")), 0).expect("a sink");
+        let sink =
+            Sink::create(&Target::Folder(folder.path().into(), name("a")), &Origin::new(0)).expect("a sink");
         assert_eq!(sink.part_path(), folder.path().join(".a.2.part"));
         drop(sink);
         assert_eq!(fs::read(&precious).expect("read"), b"keep me");
@@ -426,9 +414,10 @@ mod tests {
     #[test]
     fn an_absent_folder_is_made_for_a_folder_target_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let error = Sink::create(&Target::Path(folder.path().join("no/a")), 1).expect_err("no folder");
+        let error =
+            Sink::create(&Target::Path(folder.path().join("no/a")), &Origin::new(1)).expect_err("no folder");
         assert!(error.to_string().contains("No such file or directory"), "{error}");
-        assert!(Sink::create(&Target::Path("/".into()), 1).is_err());
+        assert!(Sink::create(&Target::Path("/".into()), &Origin::new(1)).is_err());
     }
 
     proptest! {
@@ -443,7 +432,7 @@ mod tests {
             let turn = shuffled.index(pieces.len());
             pieces.rotate_left(turn);
             let folder = tempfile::tempdir().expect("a folder");
-            let mut sink = Sink::create(&Target::Folder(folder.path().into(), name("a")), 700_000).expect("a sink");
+            let mut sink = Sink::create(&Target::Folder(folder.path().into(), name("a")), &Origin::new(700_000)).expect("a sink");
             for (from, len) in pieces {
                 sink.write(from as u64, &content[from..(from + len).min(content.len())]).expect("written");
             }

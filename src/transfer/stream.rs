@@ -1,9 +1,11 @@
-//! A file over its own TCP connection: `DATA_<token>`, then exactly the announced octets.
+//! A file over its own TCP connection: `DATA_<token>` by the client, then exactly the announced octets, either way.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -26,19 +28,26 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A blocked read or write looks at `cancelled` and at the speed this often.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
 
-/// Sends `size` octets of `file`, then closes the sending half and waits for the peer to close. Blocks; ends soon after
-/// `cancelled` is set or the stream is shut down.
+/// Connects to where a file was offered or accepted, and presents the token.
+pub fn connect(server: SocketAddr, token: &Secret) -> Result<TcpStream, TransferError> {
+    let stream = TcpStream::connect_timeout(&server, CONNECT_MAX).map_err(lost)?;
+    (&stream).write_all(ClientMessage::Data(token.clone()).emit().as_bytes()).map_err(lost)?;
+    Ok(stream)
+}
+
+/// Sends these octets of `file`, with which it ends, then closes the sending half and waits for the peer to close.
+/// Blocks; ends soon after `cancelled` is set or the stream is shut down.
 pub fn send(
     stream: &TcpStream,
     file: &File,
-    size: u64,
+    wanted: Range<u64>,
     progress: &Progress,
     cancelled: &AtomicBool,
 ) -> Result<(), TransferError> {
     let unreadable = |source| TransferError::File { what: "read the file".into(), source };
     stream.set_write_timeout(Some(CHECK_EVERY)).map_err(lost)?;
     let mut pace = Pace::new(Instant::now());
-    let mut sent = 0;
+    let Range { start: mut sent, end: size } = wanted;
     while sent < size {
         if cancelled.load(Ordering::Relaxed) {
             return Err(TransferError::Cancelled);
@@ -66,47 +75,61 @@ pub fn send(
     }
 }
 
-/// Connects, presents the token and receives the whole file into `sink`. Blocks; ends soon after `cancelled` is set.
+/// Receives what is wanted of a file into `sink`: first the octets that were read before, then what comes. Blocks; ends
+/// soon after `cancelled` is set. What stands at or behind `granted` is not read before that grows.
 pub fn receive(
-    server: SocketAddr,
-    token: &Secret,
-    mut sink: Sink,
+    stream: &TcpStream,
+    read_before: &[u8],
+    sink: &mut Sink,
     progress: &Progress,
+    granted: &AtomicU64,
     cancelled: &AtomicBool,
-) -> Result<Sink, TransferError> {
-    let stream = TcpStream::connect_timeout(&server, CONNECT_MAX).map_err(lost)?;
-    (&stream).write_all(ClientMessage::Data(token.clone()).emit().as_bytes()).map_err(lost)?;
-    let mut patient = Patient::new(&stream, cancelled)?;
+) -> Result<(), TransferError> {
+    let mut patient = Patient::new(stream, cancelled)?;
     let mut buffer = vec![0; READ_LEN];
-    let mut received = 0;
-    while received < sink.size() {
-        let want = buffer.len().min(usize::try_from(sink.size() - received).unwrap_or(usize::MAX));
+    let (mut received, size) = (sink.start(), sink.size());
+    if read_before.len() as u64 > size - received {
+        return Err(TransferError::Lost(TOO_MUCH.into()));
+    }
+    write(sink, received, read_before)?;
+    received += read_before.len() as u64;
+    while received < size {
+        let granted = size.min(granted.load(Ordering::Relaxed));
+        if granted <= received {
+            // Nobody is slow but the person here; the other side sees to it that this ends.
+            patient.pause()?;
+            continue;
+        }
+        let want = buffer.len().min(usize::try_from(granted - received).unwrap_or(usize::MAX));
         let read_len = patient.read(&mut buffer[..want])?;
         if read_len == 0 {
-            return Err(TransferError::Lost(format!(
-                "the server closed it after {received} of {} bytes",
-                sink.size()
-            )));
+            let what = format!("the other side closed it after {received} of {size} bytes");
+            return Err(TransferError::Lost(what));
         }
         let written_from = Instant::now();
-        let write_failed = |sink: &Sink, source| {
-            let what = format!("write {}", sink.part_path().display());
-            TransferError::File { what, source }
-        };
-        sink.write(received, &buffer[..read_len]).map_err(|source| write_failed(&sink, source))?;
+        write(sink, received, &buffer[..read_len])?;
         received += read_len as u64;
-        if received == sink.size() {
-            sink.flush().map_err(|source| write_failed(&sink, source))?;
-        }
         progress.set(received, 0);
         // Our disk's time is not the peer's.
         patient.pace.began_at += written_from.elapsed();
     }
     patient.pace.began_at = Instant::now();
     match patient.read(&mut buffer[..1])? {
-        0 => Ok(sink),
-        _ => Err(TransferError::Lost("the server sent more than it had announced".into())),
+        0 => Ok(()),
+        _ => Err(TransferError::Lost(TOO_MUCH.into())),
     }
+}
+
+const TOO_MUCH: &str = "the other side sent more than it had announced";
+
+/// Hands octets to the sink; with the last one everything is handed to the system.
+fn write(sink: &mut Sink, offset: u64, octets: &[u8]) -> Result<(), TransferError> {
+    let is_last = offset + octets.len() as u64 == sink.size();
+    let written = sink.write(offset, octets).and_then(|()| if is_last { sink.flush() } else { Ok(()) });
+    written.map_err(|source| TransferError::File {
+        what: format!("write {}", sink.part_path().display()),
+        source,
+    })
 }
 
 fn lost(error: io::Error) -> TransferError {
@@ -154,6 +177,16 @@ impl<'a> Patient<'a> {
         Ok(Self { stream, cancelled, pace: Pace::new(Instant::now()), read_bytes: 0 })
     }
 
+    /// Waits a moment for something here.
+    fn pause(&mut self) -> Result<(), TransferError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(TransferError::Cancelled);
+        }
+        thread::park_timeout(CHECK_EVERY);
+        self.pace.began_at = Instant::now();
+        Ok(())
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransferError> {
         loop {
             if self.cancelled.load(Ordering::Relaxed) {
@@ -179,17 +212,31 @@ impl<'a> Patient<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::part::Origin;
     use crate::transfer::sink::Target;
     use crate::wire::name::FileName;
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
-    use std::thread;
 
     const TOKEN: Secret = Secret([7; 32]);
 
     fn sink(folder: &std::path::Path, size: u64) -> Sink {
-        Sink::create(&Target::Folder(folder.into(), FileName::parse("a").expect("a name")), size)
-            .expect("a sink")
+        Sink::create(
+            &Target::Folder(folder.into(), FileName::parse("a").expect("a name")),
+            &Origin::new(size),
+        )
+        .expect("a sink")
+    }
+
+    /// Connects, and receives the whole file.
+    fn fetch(
+        server: SocketAddr,
+        mut sink: Sink,
+        progress: &Progress,
+        cancelled: &AtomicBool,
+    ) -> Result<Sink, TransferError> {
+        let stream = connect(server, &TOKEN)?;
+        receive(&stream, b"", &mut sink, progress, &u64::MAX.into(), cancelled).map(|()| sink)
     }
 
     /// Serves one connection with `serve` after its first line, and receives `size` octets of it.
@@ -209,8 +256,7 @@ mod tests {
                 serve(stream);
             });
             let progress = Progress::default();
-            let received =
-                receive(server, &TOKEN, sink(folder.path(), size), &progress, &AtomicBool::new(false));
+            let received = fetch(server, sink(folder.path(), size), &progress, &AtomicBool::new(false));
             assert!(received.is_err() || progress.moved_bytes() == size);
             received
         });
@@ -225,7 +271,7 @@ mod tests {
         let file = File::open(path.path()).expect("open");
         let (_folder, sink) = receive_from(3_000_000, |stream| {
             let progress = Progress::default();
-            send(&stream, &file, 3_000_000, &progress, &AtomicBool::new(false)).expect("sent");
+            send(&stream, &file, 0..3_000_000, &progress, &AtomicBool::new(false)).expect("sent");
             assert_eq!(progress.moved_bytes(), 3_000_000);
         });
         let path = sink.expect("received").keep(blake3::hash(&content)).expect("kept");
@@ -249,7 +295,7 @@ mod tests {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(100).expect("100 octets");
         let (_folder, sink) = receive_from(200, |stream| {
-            let error = send(&stream, &file, 200, &Progress::default(), &AtomicBool::new(false));
+            let error = send(&stream, &file, 0..200, &Progress::default(), &AtomicBool::new(false));
             assert!(matches!(error, Err(TransferError::File { .. })), "{error:?}");
         });
         assert!(sink.is_err());
@@ -281,7 +327,8 @@ mod tests {
         let (stream, _) = listener.accept().expect("the client");
         let progress = Progress::default();
         let received = thread::scope(|scope| {
-            let sender = scope.spawn(|| send(&stream, &file, 9_000_000, &progress, &AtomicBool::new(false)));
+            let sender =
+                scope.spawn(|| send(&stream, &file, 0..9_000_000, &progress, &AtomicBool::new(false)));
             // Nothing is read until the sender has been blocked at least once.
             let begin = Instant::now();
             while progress.moved_bytes() == 0 || begin.elapsed() < 2 * CHECK_EVERY {
@@ -303,11 +350,11 @@ mod tests {
         let server = listener.local_addr().expect("its address");
         let folder = tempfile::tempdir().expect("a folder");
         let cancelled = AtomicBool::new(true);
-        let received = receive(server, &TOKEN, sink(folder.path(), 10), &Progress::default(), &cancelled);
+        let received = fetch(server, sink(folder.path(), 10), &Progress::default(), &cancelled);
         assert!(matches!(received, Err(TransferError::Cancelled)));
         let (stream, _) = listener.accept().expect("the client");
         let file = tempfile::tempfile().expect("a file");
-        let sent = send(&stream, &file, 10, &Progress::default(), &cancelled);
+        let sent = send(&stream, &file, 0..10, &Progress::default(), &cancelled);
         assert!(matches!(sent, Err(TransferError::Cancelled)));
     }
 }

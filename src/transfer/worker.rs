@@ -12,11 +12,11 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fault::{Fault, OnPath, Way};
-use super::sink::Sink;
+use super::pool::Cargo;
 use super::socket::{DATAGRAM_LEN_MAX, Path, Socket};
 use super::wake::Waker;
 use super::{Progress, TransferError};
-use crate::rudp::{Connection, ConnectionError, Event, Receipt, State};
+use crate::rudp::{Connection, ConnectionError, Event, PACKET_LEN_IPV4, Receipt, State};
 use crate::wire::ErrorCode;
 use crate::wire::message::TransferId;
 use crate::wire::packet::{Header, Reason};
@@ -31,14 +31,7 @@ const BATCHES_PER_TURN: usize = 4;
 pub(super) enum Command {
     Start(Box<Transfer>),
     Cancel(TransferId),
-}
-
-/// One end of a file, and whom to tell.
-pub(super) enum End {
-    Source(File, Box<dyn FnOnce(Result<(), TransferError>) + Send>),
-    Sink(Sink, Box<dyn FnOnce(Result<Sink, TransferError>) + Send>),
-    /// Delivered, or failed: the connection only closes.
-    Over,
+    Grant(TransferId, u64),
 }
 
 /// A transfer in a worker's care.
@@ -49,12 +42,15 @@ pub(super) struct Transfer {
     pub(super) peer_ip: IpAddr,
     /// Where to send; a server learns it from the SYN.
     pub(super) path: Option<Path>,
-    pub(super) end: End,
+    /// `None` when it is delivered, or has failed: the connection only closes.
+    pub(super) cargo: Option<Cargo>,
     pub(super) progress: Arc<Progress>,
     /// What the file refused.
     pub(super) failure: Option<io::Error>,
     pub(super) deadline: Option<Instant>,
     pub(super) is_ready: bool,
+    /// The window that its connection was told last.
+    pub(super) window_bytes: u64,
 }
 
 /// A batch that the socket had no room for.
@@ -64,6 +60,13 @@ struct Blocked {
     segment_len: usize,
 }
 
+/// Ours: how far all senders of one worker together may be ahead of their first gaps. It is a bound on what is in flight,
+/// not memory: a receiver writes what it gets straight to its place.
+pub(super) const WINDOW_BYTES: u64 = 8 << 20;
+
+/// However many transfers there are, each has room for two packets.
+const WINDOW_BYTES_MIN: u64 = 2 * PACKET_LEN_IPV4 as u64;
+
 /// The state of one worker's thread.
 pub(super) struct Worker {
     socket: Socket,
@@ -72,6 +75,8 @@ pub(super) struct Worker {
     load: Arc<AtomicUsize>,
     fault: Option<Fault>,
     transfers: HashMap<TransferId, Transfer>,
+    /// How many of them share the window.
+    receiving: usize,
     deadlines: BTreeSet<(Instant, TransferId)>,
     ready: VecDeque<TransferId>,
     blocked: Option<Blocked>,
@@ -93,6 +98,7 @@ impl Worker {
             load,
             fault,
             transfers: HashMap::new(),
+            receiving: 0,
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             blocked: None,
@@ -149,6 +155,7 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Start(transfer)) => self.start(*transfer),
                 Ok(Command::Cancel(id)) => self.cancel(id),
+                Ok(Command::Grant(id, granted)) => self.grant(id, granted),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -158,13 +165,21 @@ impl Worker {
     fn start(&mut self, mut transfer: Transfer) {
         if self.transfers.contains_key(&transfer.id) {
             log::warn!("transfer {}: its number is in use", transfer.id);
+            self.load.fetch_sub(1, Ordering::Relaxed);
             transfer.finish(Err(TransferError::Lost("its number is in use".into())));
             return;
         }
         let id = transfer.id;
-        self.load.fetch_add(1, Ordering::Relaxed);
+        self.receiving += usize::from(transfer.is_receiving());
         self.transfers.insert(id, transfer);
         self.make_ready(id);
+    }
+
+    fn grant(&mut self, id: TransferId, granted: u64) {
+        if let Some(transfer) = self.transfers.get_mut(&id) {
+            transfer.connection.grant(granted);
+            self.make_ready(id);
+        }
     }
 
     fn cancel(&mut self, id: TransferId) {
@@ -249,8 +264,9 @@ impl Worker {
             let Some(id) = self.ready.pop_front() else { return };
             let Some(mut transfer) = self.transfers.remove(&id) else { continue };
             transfer.is_ready = false;
+            self.share_window(&mut transfer);
             let wants_more = self.transmit(&mut transfer);
-            transfer.poll_events();
+            self.poll_events(&mut transfer);
             let deadline = transfer.connection.poll_timeout();
             self.set_deadline(&mut transfer, deadline);
             if transfer.connection.state() == State::Closed && !wants_more {
@@ -263,6 +279,21 @@ impl Worker {
                 self.make_ready(id);
             }
         }
+    }
+
+    /// Gives a transfer its part of the window: as much as every other has.
+    fn share_window(&self, transfer: &mut Transfer) {
+        let window_bytes = (WINDOW_BYTES / self.receiving.max(1) as u64).max(WINDOW_BYTES_MIN);
+        if transfer.window_bytes != window_bytes && transfer.is_receiving() {
+            transfer.window_bytes = window_bytes;
+            transfer.connection.set_window(window_bytes);
+        }
+    }
+
+    fn poll_events(&mut self, transfer: &mut Transfer) {
+        let was_receiving = transfer.is_receiving();
+        transfer.poll_events();
+        self.receiving -= usize::from(was_receiving && !transfer.is_receiving());
     }
 
     /// Sends what a transfer has to send; tells whether there may be more.
@@ -313,10 +344,16 @@ impl Worker {
 }
 
 impl Transfer {
+    fn is_receiving(&self) -> bool {
+        matches!(self.cargo, Some(Cargo::Receive { .. }))
+    }
+
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> Receipt {
-        let (end, failure) = (&mut self.end, &mut self.failure);
-        self.connection.handle_datagram(now, datagram, &mut |offset, data| match end {
-            End::Sink(sink, _) => sink.write(offset, data).map_err(|error| note(failure, error)),
+        let (cargo, failure) = (&mut self.cargo, &mut self.failure);
+        self.connection.handle_datagram(now, datagram, &mut |offset, data| match cargo {
+            Some(Cargo::Receive { sink, .. }) => {
+                sink.write(offset, data).map_err(|error| note(failure, error))
+            }
             // The file is complete, so nothing of it can be new.
             _ => Err(io::ErrorKind::Unsupported.into()),
         })
@@ -324,13 +361,12 @@ impl Transfer {
 
     /// A batch for one send call: its octets, and those of each packet.
     fn poll_transmit(&mut self, buffer: &mut [u8], packets_max: usize) -> Option<(usize, usize)> {
-        let (end, failure) = (&self.end, &mut self.failure);
-        let room =
-            if packets_max < 2 { buffer.len().min(crate::rudp::PACKET_LEN_IPV4) } else { buffer.len() };
+        let (cargo, failure) = (&self.cargo, &mut self.failure);
+        let room = if packets_max < 2 { buffer.len().min(PACKET_LEN_IPV4) } else { buffer.len() };
         let transmit =
             self.connection.poll_transmit(Instant::now(), &mut buffer[..room], &mut |offset, slices| {
-                match end {
-                    End::Source(file, _) => {
+                match cargo {
+                    Some(Cargo::Send { file, .. }) => {
                         read_exact_at(file, offset, slices).map_err(|error| note(failure, error))
                     }
                     _ => Err(io::ErrorKind::Unsupported.into()),
@@ -343,7 +379,10 @@ impl Transfer {
         self.progress.set(self.connection.moved_bytes(), self.connection.stats().packets_resent);
         while let Some(event) = self.connection.poll_event() {
             match event {
-                Event::Established => log::debug!("transfer {}: established", self.id),
+                Event::Established => {
+                    log::debug!("transfer {}: established", self.id);
+                    self.progress.begin();
+                }
                 Event::Delivered => self.finish(Ok(())),
                 Event::Closed(Ok(())) => {}
                 Event::Closed(Err(error)) => {
@@ -358,8 +397,8 @@ impl Transfer {
         match (error, self.failure.take()) {
             // Our own trouble comes first, whatever else ended it meanwhile.
             (_, Some(source)) => {
-                let what = match &self.end {
-                    End::Sink(sink, _) => format!("write {}", sink.part_path().display()),
+                let what = match &self.cargo {
+                    Some(Cargo::Receive { sink, .. }) => format!("write {}", sink.part_path().display()),
                     _ => "read the file".into(),
                 };
                 TransferError::File { what, source }
@@ -379,16 +418,16 @@ impl Transfer {
 
     /// Tells the owner how it ended, once.
     fn finish(&mut self, outcome: Result<(), TransferError>) {
-        match std::mem::replace(&mut self.end, End::Over) {
-            End::Source(_, ended) => ended(outcome),
-            End::Sink(mut sink, ended) => ended(outcome.and_then(|()| match sink.flush() {
-                Ok(()) => Ok(sink),
-                Err(source) => {
+        match self.cargo.take() {
+            Some(Cargo::Send { ended, .. }) => ended(outcome),
+            Some(Cargo::Receive { mut sink, ended }) => {
+                let flushed = outcome.and_then(|()| {
                     let what = format!("write {}", sink.part_path().display());
-                    Err(TransferError::File { what, source })
-                }
-            })),
-            End::Over => {}
+                    sink.flush().map_err(|source| TransferError::File { what, source })
+                });
+                ended(sink, flushed);
+            }
+            None => {}
         }
     }
 }

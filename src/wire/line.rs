@@ -63,6 +63,13 @@ impl LineBuffer {
         }
     }
 
+    /// Takes out what was read behind the last line: it belongs to whoever reads the stream from now on.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.bytes[self.start..self.end].to_vec();
+        (self.start, self.end, self.scanned) = (0, 0, 0);
+        rest
+    }
+
     fn no_lf(&mut self) -> Option<Result<&[u8], WireError>> {
         self.scanned = self.end;
         let full = self.end - self.start == LINE_LEN_MAX;

@@ -18,6 +18,10 @@ pub const FILES_PER_PAGE: usize = 256;
 /// The octets of a transfer's secret: the key of its packets, or the token of its TCP stream.
 pub const SECRET_LEN: usize = 32;
 
+/// A resumed transfer begins at a multiple of this, and so many octets before it are compared. Ours: what a second try
+/// may send once more at most.
+pub const PREFIX_LEN: u64 = 1 << 20;
+
 /// The octets of a PING's text as it travels. Ours: enough for a number or a time.
 pub const PING_LEN_MAX: usize = 64;
 
@@ -87,6 +91,34 @@ pub struct Offer {
     pub digest: Option<blake3::Hash>,
 }
 
+/// What of a file is there already: everything before `offset`, the last [`PREFIX_LEN`] octets of which have `digest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// Octets; a multiple of [`PREFIX_LEN`], and not 0.
+    pub offset: u64,
+    /// The BLAKE3 digest of the octets from `offset` less [`PREFIX_LEN`] to `offset`.
+    pub digest: blake3::Hash,
+}
+
+/// The server takes a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accept {
+    /// The transfer's number.
+    pub id: TransferId,
+    /// How it will travel.
+    pub transport: Transport,
+    /// The server's port for it, as in an [`Offer`].
+    pub port: u16,
+    /// The key (UDP) or the token (TCP).
+    pub secret: Secret,
+    /// What the server has of an earlier try; the transfer begins behind it.
+    pub prefix: Option<Prefix>,
+    /// Whoever shows this may go on with the upload later.
+    pub resume_token: Secret,
+    /// The file's name.
+    pub name: FileName,
+}
+
 /// How one side's part of a transfer ended, as DONE tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
@@ -123,6 +155,19 @@ pub enum ClientMessage {
     Files(Option<FileName>),
     /// `GET_<udp|tcp> <name>`: offer me this file.
     Get(Transport, FileName),
+    /// `RESUME_<udp|tcp> <offset> <digest> <name>`: offer me the rest of this file.
+    Resume(Transport, Prefix, FileName),
+    /// `PUT_<udp|tcp> <size> <resume token or -> <name>`: take this file.
+    Put {
+        /// How its octets shall travel.
+        transport: Transport,
+        /// Octets.
+        size: u64,
+        /// From an earlier [`Accept`], to go on with that.
+        resume_token: Option<Secret>,
+        /// The name it shall have on the shelf.
+        name: FileName,
+    },
     /// `DONE_<id> ok`, `DONE_<id> <size> <digest>`, `DONE_<id> <error code>`.
     Done(TransferId, Done),
     /// `NICK_<nick>`: call me this from now on.
@@ -162,6 +207,10 @@ pub enum ServerMessage {
     File(FileEntry),
     /// `OFFER_<id> <udp|tcp> <port> <secret> <size> <mtime> <digest or -> <name>`.
     Offer(Offer),
+    /// `ACCEPT_<id> <udp|tcp> <port> <secret> <offset> <digest or -> <resume token> <name>`.
+    Accept(Box<Accept>),
+    /// `SHARED_<nick> <size> <name>`: somebody has put a file on the shelf.
+    Shared(Nick, u64, FileName),
     /// `DONE_<id> <size> <digest>`, `DONE_<id> ok`, `DONE_<id> <error code>`.
     Done(TransferId, Done),
     /// `ERR_<code> <protocol> <words>`: the request named was refused.
@@ -206,6 +255,8 @@ impl ClientMessage {
                     payload.split_once(' ').ok_or(WireError::BadField("GET_<udp|tcp> <name>"))?;
                 Self::Get(parse_transport(transport)?, FileName::parse(name)?)
             }
+            "RESUME" => parse_resume(payload)?,
+            "PUT" => parse_put(payload)?,
             "DONE" => parse_done(payload).map(|(id, done)| Self::Done(id, done))?,
             "NICK" => Self::Nick(Nick::parse(payload)?),
             "PING" => Self::Ping(ping_text(payload)?),
@@ -227,6 +278,13 @@ impl ClientMessage {
             Self::Files(None) => "FILES_".into(),
             Self::Files(Some(after)) => format!("FILES_{after}"),
             Self::Get(transport, name) => format!("GET_{transport} {name}"),
+            Self::Resume(transport, Prefix { offset, digest }, name) => {
+                format!("RESUME_{transport} {offset} {digest} {name}")
+            }
+            Self::Put { transport, size, resume_token, name } => {
+                let token = resume_token.as_ref().map_or_else(|| "-".into(), emit_secret);
+                format!("PUT_{transport} {size} {token} {name}")
+            }
             Self::Done(id, done) => emit_done(*id, done),
             Self::Nick(nick) => format!("NICK_{nick}"),
             Self::Ping(text) => format!("PING_{}", text::escape(text)),
@@ -262,6 +320,14 @@ impl ServerMessage {
             }
             "FILE" => Self::File(parse_entry(payload)?),
             "OFFER" => Self::Offer(parse_offer(payload)?),
+            "ACCEPT" => Self::Accept(parse_accept(payload)?.into()),
+            "SHARED" => {
+                let (nick, rest) = two()?;
+                let (size, name) =
+                    rest.split_once(' ').ok_or(WireError::BadField("SHARED_<nick> <size> <name>"))?;
+                let size = parse_number(size).ok_or(WireError::BadField("a size"))?;
+                Self::Shared(Nick::parse(nick)?, size, FileName::parse(name)?)
+            }
             "DONE" => parse_done(payload).map(|(id, done)| Self::Done(id, done))?,
             "ERR" => {
                 let mut fields = payload.splitn(3, ' ');
@@ -294,6 +360,8 @@ impl ServerMessage {
             Self::Files(count) => format!("FILES_{count}"),
             Self::File(entry) => format!("FILE_{} {} {}", entry.size, entry.mtime, entry.name),
             Self::Offer(offer) => emit_offer(offer),
+            Self::Accept(accept) => emit_accept(accept),
+            Self::Shared(nick, size, name) => format!("SHARED_{nick} {size} {name}"),
             Self::Done(id, done) => emit_done(*id, done),
             Self::Err { code, request, words } => {
                 format!("ERR_{code} {} {}", text::escape(request), text::escape(words))
@@ -400,6 +468,58 @@ fn emit_offer(offer: &Offer) -> String {
     let FileEntry { size, mtime, name } = &offer.file;
     let secret = emit_secret(&offer.secret);
     format!("OFFER_{} {} {} {secret} {size} {mtime} {digest} {name}", offer.id, offer.transport, offer.port)
+}
+
+fn parse_prefix(offset: &str, digest: &str) -> Result<Prefix, WireError> {
+    let offset = parse_number(offset).filter(|&offset| offset > 0 && offset % PREFIX_LEN == 0);
+    let offset = offset.ok_or(WireError::BadField("an offset is a multiple of 1048576"))?;
+    Ok(Prefix { offset, digest: parse_digest(digest)? })
+}
+
+fn parse_resume(payload: &str) -> Result<ClientMessage, WireError> {
+    let fields: Vec<&str> = payload.splitn(4, ' ').collect();
+    let [transport, offset, digest, name] = fields[..] else {
+        return Err(WireError::BadField("RESUME_<udp|tcp> <offset> <digest> <name>"));
+    };
+    let prefix = parse_prefix(offset, digest)?;
+    Ok(ClientMessage::Resume(parse_transport(transport)?, prefix, FileName::parse(name)?))
+}
+
+fn parse_put(payload: &str) -> Result<ClientMessage, WireError> {
+    let fields: Vec<&str> = payload.splitn(4, ' ').collect();
+    let [transport, size, token, name] = fields[..] else {
+        return Err(WireError::BadField("PUT_<udp|tcp> <size> <resume token or -> <name>"));
+    };
+    Ok(ClientMessage::Put {
+        transport: parse_transport(transport)?,
+        size: parse_number(size).ok_or(WireError::BadField("a size"))?,
+        resume_token: if token == "-" { None } else { Some(parse_secret(token)?) },
+        name: FileName::parse(name)?,
+    })
+}
+
+fn parse_accept(payload: &str) -> Result<Accept, WireError> {
+    let mut fields = payload.splitn(8, ' ');
+    let mut next = || fields.next().ok_or(WireError::BadField("an ACCEPT has eight"));
+    Ok(Accept {
+        id: parse_id(next()?)?,
+        transport: parse_transport(next()?)?,
+        port: next()?.parse().map_err(|_| WireError::BadField("a port"))?,
+        secret: parse_secret(next()?)?,
+        prefix: match (next()?, next()?) {
+            ("0", "-") => None,
+            (offset, digest) => Some(parse_prefix(offset, digest)?),
+        },
+        resume_token: parse_secret(next()?)?,
+        name: FileName::parse(next()?)?,
+    })
+}
+
+fn emit_accept(accept: &Accept) -> String {
+    let Accept { id, transport, port, name, .. } = accept;
+    let (secret, token) = (emit_secret(&accept.secret), emit_secret(&accept.resume_token));
+    let prefix = accept.prefix.map_or("0 -".into(), |prefix| format!("{} {}", prefix.offset, prefix.digest));
+    format!("ACCEPT_{id} {transport} {port} {secret} {prefix} {token} {name}")
 }
 
 fn parse_done(payload: &str) -> Result<(TransferId, Done), WireError> {

@@ -114,10 +114,20 @@ pub enum ErrorCode {
     Strikes,
     /// A person ended the transfer.
     Cancelled,
+    /// The shelf has a file of this name, or somebody is about to put one there.
+    Exists,
+    /// More octets than may be put on the shelf.
+    TooLarge,
+    /// The server takes no uploads.
+    NoUploads,
+    /// The disk that the file should go to is full.
+    DiskFull,
+    /// The file is not what it was when its transfer began.
+    Changed,
 }
 
 impl ErrorCode {
-    const ALL: [(ErrorCode, &'static str); 17] = [
+    const ALL: [(ErrorCode, &'static str); 22] = [
         (Self::TooLong, "too-long"),
         (Self::BadText, "bad-text"),
         (Self::Unknown, "unknown"),
@@ -135,6 +145,11 @@ impl ErrorCode {
         (Self::Incomplete, "incomplete"),
         (Self::Strikes, "strikes"),
         (Self::Cancelled, "cancelled"),
+        (Self::Exists, "exists"),
+        (Self::TooLarge, "too-large"),
+        (Self::NoUploads, "no-uploads"),
+        (Self::DiskFull, "disk-full"),
+        (Self::Changed, "changed"),
     ];
 
     /// The code of this word, if it is one.

@@ -68,6 +68,7 @@ pub(crate) fn configs(script: &mut Bytes<'_>) -> (Config, Config) {
         id: TransferId(7),
         key: Secret(KEY),
         size,
+        start: 0,
         packet_len_max: [PACKET_LEN_MIN, PACKET_LEN_IPV6, PACKET_LEN_IPV4, 1_300][usize::from(shape >> 6)],
         window_bytes: [2_048, 16_384, 262_144, 8 << 20][usize::from(rules >> 5 & 3)],
         burst_len: [65_536, 4 << 20][usize::from(rules >> 7)],

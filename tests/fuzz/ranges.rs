@@ -69,7 +69,7 @@ fn range_set(script: &mut Bytes<'_>) {
 
 fn send_window(script: &mut Bytes<'_>) {
     let size = u64::from(script.u16() % 2_048);
-    let mut window = SendWindow::new(size);
+    let mut window = SendWindow::new(0, size);
     let (mut acked, mut lost) = (BTreeSet::new(), BTreeSet::new());
     let (mut snd_nxt, mut credit) = (0, 0);
     let mut sent: Vec<Range<u64>> = Vec::new();
@@ -128,7 +128,7 @@ fn send_window(script: &mut Bytes<'_>) {
 fn recv_window(script: &mut Bytes<'_>) {
     let (size, window_bytes) = (u64::from(script.u16() % 2_048), u64::from(script.u8()) * 4);
     let mut granted = u64::from(script.u8()) * 16;
-    let mut window = RecvWindow::new(size, window_bytes, granted);
+    let mut window = RecvWindow::new(0..size, window_bytes, granted);
     let mut kept = BTreeSet::new();
     for _ in 0..STEPS_MAX {
         if script.is_empty() {

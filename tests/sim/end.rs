@@ -61,12 +61,14 @@ pub struct End {
 impl End {
     pub fn new(config: Config, epoch: Instant, start: Duration) -> End {
         let kept_size = if config.direction == Direction::Receive { config.size } else { 0 };
+        let mut kept = Kept::new(kept_size);
+        kept.insert(0..config.start.min(kept_size)).expect("within the file");
         End {
             packet_len_max: config.packet_len_max as u64,
             connection: Connection::new(config, epoch + start),
             hostile: None,
             events: Vec::new(),
-            kept: Kept::new(kept_size),
+            kept,
             slices: Vec::new(),
             flips_received: 0,
             deadline: Some(start),

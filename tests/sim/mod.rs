@@ -82,6 +82,7 @@ pub fn configs(size: u64, rtt_guess: Duration, seed: u64) -> (Config, Config) {
         id: TransferId(7),
         key: Secret(key),
         size,
+        start: 0,
         packet_len_max: PACKET_LEN_IPV4,
         window_bytes: 8 << 20,
         burst_len: 212_992,

@@ -1,0 +1,524 @@
+//! Every transfer of this client, from its request to its end, while the chat goes on.
+//!
+//! What is particular to one direction is in `getting` and `putting`; what moves octets is the `carrier`.
+
+mod getting;
+mod putting;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::carrier::Carrier;
+use super::report::{Finished, Report, percent};
+use super::tokens::Tokens;
+use super::transfer::{Asked, Gate, Hand, Side, Stage, Transfer};
+pub use super::transfer::{Failed, Reaction, TransferEvent, View, Want, What};
+use crate::transfer::TransferError;
+use crate::transfer::tuning::Tuning;
+use crate::wire::ErrorCode;
+use crate::wire::message::{ClientMessage, Done, PREFIX_LEN, ServerMessage, TransferId, Transport};
+
+/// Ends not yet looked at. Ours: far more than a server lets one client have under way.
+const ENDS_MAX: usize = 1_024;
+
+/// How long the digest may come after the last octet. Ours: a server reads 5 GiB again in a few seconds.
+const DIGEST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long the server may take to verify and sync what was put. Ours: 5 GiB on a slow disk.
+const VERIFY_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// How long a person may think about the question at 40 %: then the server takes the transfer for dead.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// So many offers that nobody has taken up does a server allow one client (docs/PROTOCOL.md, section 4).
+const OPEN_MAX: usize = 4;
+
+/// So many transfers does a server allow one client (likewise).
+const TRANSFERS_MAX: usize = 8;
+
+/// A server that is busy although we keep to that is asked again after this, or when a transfer ends. Ours: it has seen
+/// by then what we have seen.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// Without any UDP packet for so long, TCP is tried. Ours: five SYNs at the longest interval.
+const FALL_BACK_AFTER: Duration = Duration::from_secs(15);
+
+/// How long a person who insists on UDP waits for its first packet: as long as an open may take.
+const NO_ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long the ends of cancelled transfers are waited for, so that what has come of their files is noted.
+const CLOSE_MAX: Duration = Duration::from_millis(700);
+
+/// All transfers. It speaks and shows nothing itself, but answers with [`Reaction`]s.
+#[derive(Debug)]
+pub struct Transfers {
+    carrier: Carrier,
+    tokens: Tokens,
+    number_next: u32,
+    /// Those whose request is not said yet, in order.
+    waiting: VecDeque<Asked>,
+    /// Requests without an answer, in order: the answers keep it.
+    asked: VecDeque<Asked>,
+    under_way: BTreeMap<TransferId, Transfer>,
+    /// Those that broke off, or that somebody has paused.
+    paused: Vec<Asked>,
+    /// The server was busy: nothing more is asked for until then.
+    busy_until: Option<Instant>,
+    /// Why nothing can be asked for: there is no session.
+    lost: Option<String>,
+    events: Receiver<TransferEvent>,
+}
+
+impl Transfers {
+    /// Nothing under way; the threads start with the first transfer.
+    pub fn new(server: SocketAddr, rtt: Duration, tuning: Tuning) -> Transfers {
+        let (tell, events) = crossbeam_channel::bounded(ENDS_MAX);
+        Transfers {
+            carrier: Carrier::new(server, rtt, tuning, tell),
+            tokens: Tokens::of_this_user(&server.to_string()),
+            number_next: 1,
+            waiting: VecDeque::new(),
+            asked: VecDeque::new(),
+            under_way: BTreeMap::new(),
+            paused: Vec::new(),
+            busy_until: None,
+            lost: None,
+            events,
+        }
+    }
+
+    /// Where the threads of the transfers tell their ends; to be handed to [`on_transfer`](Self::on_transfer).
+    pub fn events(&self) -> Receiver<TransferEvent> {
+        self.events.clone()
+    }
+
+    /// Whether nothing is wanted and nothing under way; what is paused does not count.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.asked.is_empty() && self.under_way.is_empty()
+    }
+
+    /// Since when the server owes an answer to a request.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.asked.front()?.said_at
+    }
+
+    /// Asks for a file, or lets it wait its turn.
+    pub fn ask(&mut self, want: Want) -> Vec<Reaction> {
+        let (number, at) = (self.number_next, Instant::now());
+        self.number_next += 1;
+        self.waiting.push_back(Asked {
+            number,
+            want,
+            at,
+            said_at: None,
+            has_company: false,
+            cancelled: false,
+            begun: false,
+            anew: false,
+            hand: Hand::Nothing,
+        });
+        self.ask_next(at)
+    }
+
+    /// Says as many requests as the server allows.
+    fn ask_next(&mut self, now: Instant) -> Vec<Reaction> {
+        let mut reactions = Vec::new();
+        while self.lost.is_none() && self.busy_until.is_none_or(|until| until <= now) {
+            let offers = self.under_way.values().filter(|transfer| transfer.is_open()).count();
+            let asked = self.asked.len();
+            if asked + offers >= OPEN_MAX || asked + self.under_way.len() >= TRANSFERS_MAX {
+                break;
+            }
+            let Some(mut next) = self.waiting.pop_front() else { break };
+            if next.said_at.replace(now).is_none() {
+                next.at = now;
+            }
+            next.has_company = asked + self.under_way.len() > 0;
+            match self.request(&mut next) {
+                Ok(request) => {
+                    reactions.push(Reaction::Say(request));
+                    self.asked.push_back(next);
+                }
+                Err(error) => {
+                    reactions.push(Reaction::Failed(Failed { name: next.want.name, error, begun: false }));
+                }
+            }
+        }
+        reactions
+    }
+
+    fn request(&self, asked: &mut Asked) -> Result<ClientMessage, TransferError> {
+        match asked.want.what.clone() {
+            What::Get { target, .. } => Ok(getting::request(asked, &target)),
+            What::Put { path } => putting::request(asked, &path, &self.tokens),
+        }
+    }
+
+    /// Takes what the server says about transfers; gives back what is about something else.
+    pub fn on_server(&mut self, message: ServerMessage) -> Result<Vec<Reaction>, ServerMessage> {
+        let is_ours =
+            |request: &str| ["GET", "RESUME", "PUT"].iter().any(|ours| request.eq_ignore_ascii_case(ours));
+        let mut reactions = match message {
+            ServerMessage::Offer(offer) => self.on_offer(offer),
+            ServerMessage::Accept(accept) => self.on_accept(*accept),
+            ServerMessage::Done(id, done) => self.on_done(id, done),
+            ServerMessage::Err { code, ref request, ref words } if is_ours(request) => {
+                let Some(asked) = self.asked.pop_front() else { return Err(message) };
+                self.on_refused(asked, code, words)
+            }
+            other => return Err(other),
+        };
+        reactions.extend(self.ask_next(Instant::now()));
+        Ok(reactions)
+    }
+
+    fn on_refused(&mut self, mut asked: Asked, code: ErrorCode, words: &str) -> Vec<Reaction> {
+        let holds_token = matches!(&asked.hand, Hand::Source(source) if source.resume_token.is_some());
+        if code == ErrorCode::Busy && (asked.has_company || holds_token) && !asked.cancelled {
+            // The server counts something that has ended here already.
+            self.busy_until = Some(Instant::now() + BUSY_WAIT);
+            self.waiting.push_front(asked);
+            return Vec::new();
+        }
+        if code == ErrorCode::Changed && !asked.cancelled && !asked.anew {
+            if let Hand::Leftover(leftover) = std::mem::replace(&mut asked.hand, Hand::Nothing) {
+                leftover.discard();
+            }
+            return vec![self.ask_anew(asked)];
+        }
+        vec![Reaction::Refused { name: asked.want.name, code, words: words.to_owned() }]
+    }
+
+    /// Asks once more, for the whole file; gives the word about it.
+    fn ask_anew(&mut self, mut asked: Asked) -> Reaction {
+        let text = format!("{} has changed since the first try: it starts anew", asked.want.name);
+        asked.anew = true;
+        self.waiting.push_front(asked);
+        Reaction::Tell(Report::Notice { text })
+    }
+
+    /// What the server has agreed to cannot be used.
+    fn decline(&self, id: TransferId, asked: Asked, error: TransferError) -> Vec<Reaction> {
+        let said = ClientMessage::Done(id, Done::Failed(error.code()));
+        vec![Reaction::Say(said), Reaction::Failed(Failed { name: asked.want.name, error, begun: true })]
+    }
+
+    /// A transfer begins; gives the words about it.
+    fn start(&mut self, id: TransferId, mut transfer: Transfer) -> Vec<Reaction> {
+        transfer.asked.begun = true;
+        let Transfer { asked, size, start, .. } = &transfer;
+        let mut words = Vec::new();
+        if *start > 0 {
+            let text = format!("resuming {} at {} %", asked.want.name, percent(*start, *size));
+            words.push(Reaction::Tell(Report::Notice { text }));
+        }
+        words.push(Reaction::Tell(Report::Started {
+            number: asked.number,
+            name: asked.want.name.to_string(),
+            direction: asked.want.direction(),
+            bytes: *size,
+            transport: asked.want.transport.to_string(),
+        }));
+        self.under_way.insert(id, transfer);
+        words
+    }
+
+    fn on_done(&mut self, id: TransferId, done: Done) -> Vec<Reaction> {
+        let Some(transfer) = self.under_way.get_mut(&id) else { return Vec::new() };
+        match (done, &mut transfer.side) {
+            (Done::Sent { size, digest }, Side::Get(get)) => {
+                get.promised.get_or_insert((size, digest));
+                self.keep_if_complete(id)
+            }
+            (Done::Kept, Side::Put(_)) => self.on_put(id),
+            (Done::Failed(code), _) => self.abandon(id, TransferError::Refused(code)),
+            (Done::Sent { .. }, Side::Put(_)) | (Done::Kept, Side::Get(_)) => Vec::new(),
+        }
+    }
+
+    /// Takes what a thread of a transfer tells.
+    pub fn on_transfer(&mut self, event: TransferEvent) -> Vec<Reaction> {
+        let mut reactions = match event {
+            TransferEvent::Arrived(id, sink, arrived, at) => self.on_arrived(id, sink, arrived, at),
+            TransferEvent::Sent(id, sent, at) => self.on_sent(id, sent, at),
+            TransferEvent::Read(id, read) => self.on_read(id, read),
+            TransferEvent::Kept(id, kept) => self.on_kept(id, kept),
+        };
+        reactions.extend(self.ask_next(Instant::now()));
+        reactions
+    }
+
+    /// A transfer has come to its good end.
+    fn finish(
+        &mut self,
+        id: TransferId,
+        took: Duration,
+        digest: blake3::Hash,
+        path: String,
+    ) -> Vec<Reaction> {
+        let Some(transfer) = self.under_way.remove(&id) else { return Vec::new() };
+        self.busy_until = None;
+        let Transfer { asked, size, start, moving, .. } = transfer;
+        vec![Reaction::Finished(Finished {
+            name: asked.want.name.to_string(),
+            direction: asked.want.direction(),
+            bytes: size,
+            resumed_from: start,
+            seconds: took.as_secs_f64(),
+            transport: asked.want.transport.to_string(),
+            resent: moving.progress.resent_packets(),
+            digest: digest.to_string(),
+            path,
+        })]
+    }
+
+    /// A transfer has broken off: it is asked for again where that helps, may be resumed, or has failed.
+    fn fail(&mut self, id: TransferId, error: TransferError) -> Vec<Reaction> {
+        let Some(transfer) = self.under_way.remove(&id) else { return Vec::new() };
+        self.busy_until = None;
+        if let Side::Put(put) = &transfer.side {
+            put.unwanted.store(true, Ordering::Relaxed);
+        }
+        let Transfer { mut asked, start, size, moving, .. } = transfer;
+        let moved_bytes = moving.progress.moved_bytes();
+        let name = asked.want.name.clone();
+        let is_broken =
+            matches!(error, TransferError::Lost(_) | TransferError::Refused(ErrorCode::Incomplete));
+        if self.lost.is_some() && error.is_resumable() {
+            // There is nobody to tell, and it goes on when there is.
+            self.waiting.push_front(asked);
+            return Vec::new();
+        }
+        let mut reactions = vec![Reaction::Say(ClientMessage::Done(id, Done::Failed(error.code())))];
+        if matches!(error, TransferError::NoAnswer) && asked.want.fall_back {
+            asked.want.transport = Transport::Tcp;
+            let text = format!("{name}: {}; trying TCP", TransferError::NoAnswer);
+            reactions.push(Reaction::Tell(Report::Notice { text }));
+            self.waiting.push_front(asked);
+        } else if start > 0
+            && matches!(error, TransferError::Digest { .. } | TransferError::Refused(ErrorCode::Digest))
+        {
+            // What the earlier try had left was of another file.
+            reactions.push(self.ask_anew(asked));
+        } else if is_broken && moved_bytes >= start + PREFIX_LEN {
+            let text = format!("{name} broke off at {} %: {error}; going on", percent(moved_bytes, size));
+            reactions.push(Reaction::Tell(Report::Notice { text }));
+            self.waiting.push_front(asked);
+        } else {
+            if error.is_resumable() {
+                self.paused.push(asked);
+            }
+            reactions.push(Reaction::Failed(Failed { name, error, begun: true }));
+        }
+        reactions
+    }
+
+    /// Ends a transfer for this reason: at once where nothing moves any more, else when its thread says so.
+    fn abandon(&mut self, id: TransferId, why: TransferError) -> Vec<Reaction> {
+        let Some(transfer) = self.under_way.get_mut(&id) else { return Vec::new() };
+        if transfer.is_moving() {
+            transfer.failure.get_or_insert(why);
+            self.carrier.stop(id, &transfer.moving);
+            return Vec::new();
+        }
+        match &mut transfer.side {
+            // All is here and the disk has it: that ends by itself, and well.
+            Side::Get(get) if matches!(get.stage, Stage::Keeping(..)) => Vec::new(),
+            Side::Get(get) => {
+                if let Stage::Arrived(sink, _) = std::mem::replace(&mut get.stage, Stage::Moving)
+                    && !why.is_resumable()
+                {
+                    sink.discard();
+                }
+                self.fail(id, why)
+            }
+            Side::Put(_) => self.fail(id, why),
+        }
+    }
+
+    fn id_of(&self, number: u32) -> Option<TransferId> {
+        self.under_way.iter().find(|(_, transfer)| transfer.asked.number == number).map(|(&id, _)| id)
+    }
+
+    /// Ends the transfer of this number, and what has come of it; `None` when there is none.
+    pub fn cancel(&mut self, number: u32) -> Option<Vec<Reaction>> {
+        let cancelled = |asked: Asked| {
+            let error = TransferError::Cancelled;
+            vec![Reaction::Failed(Failed { name: asked.want.name, error, begun: false })]
+        };
+        if let Some(at) = self.waiting.iter().position(|asked| asked.number == number) {
+            return self.waiting.remove(at).map(cancelled);
+        }
+        if let Some(at) = self.paused.iter().position(|asked| asked.number == number) {
+            let asked = self.paused.remove(at);
+            if let What::Get { target, .. } = &asked.want.what
+                && let Some(leftover) = getting::leftover(target)
+            {
+                leftover.discard();
+            }
+            return Some(cancelled(asked));
+        }
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.number == number) {
+            asked.cancelled = true;
+            return Some(Vec::new());
+        }
+        let mut reactions = self.abandon(self.id_of(number)?, TransferError::Cancelled);
+        reactions.extend(self.ask_next(Instant::now()));
+        Some(reactions)
+    }
+
+    /// Ends the transfer of this number so that it can go on later; `None` when there is none that could.
+    pub fn pause(&mut self, number: u32) -> Option<Vec<Reaction>> {
+        if let Some(at) = self.waiting.iter().position(|asked| asked.number == number) {
+            self.paused.extend(self.waiting.remove(at));
+            return Some(Vec::new());
+        }
+        let mut reactions = self.abandon(self.id_of(number)?, TransferError::Paused);
+        reactions.extend(self.ask_next(Instant::now()));
+        Some(reactions)
+    }
+
+    /// Goes on with a transfer that was paused or broke off; `None` when there is none of this number.
+    pub fn resume(&mut self, number: u32) -> Option<Vec<Reaction>> {
+        let at = self.paused.iter().position(|asked| asked.number == number)?;
+        let mut asked = self.paused.remove(at);
+        asked.said_at = None;
+        self.waiting.push_back(asked);
+        Some(self.ask_next(Instant::now()))
+    }
+
+    /// The session is gone, but may come back: what moves ends and is asked for again then.
+    pub fn on_disconnected(&mut self, why: &str) -> Vec<Reaction> {
+        self.lost = Some(why.to_owned());
+        while let Some(asked) = self.asked.pop_back() {
+            self.waiting.push_front(asked);
+        }
+        let ids: Vec<TransferId> = self.under_way.keys().copied().collect();
+        let mut reactions = Vec::new();
+        for id in ids {
+            self.use_offered_digest(id);
+            reactions.extend(self.keep_if_complete(id));
+            reactions.extend(self.abandon(id, TransferError::Lost(why.into())));
+        }
+        reactions
+    }
+
+    /// The session is back.
+    pub fn on_reconnected(&mut self, server: SocketAddr, rtt: Duration) -> Vec<Reaction> {
+        self.lost = None;
+        self.busy_until = None;
+        self.carrier.set_server(server, rtt);
+        self.ask_next(Instant::now())
+    }
+
+    /// The session is gone for good: what is complete here is still kept, everything else has failed.
+    pub fn on_lost(&mut self, why: &str) -> Vec<Reaction> {
+        let mut reactions = self.on_disconnected(why);
+        reactions.extend(self.fail_waiting());
+        reactions
+    }
+
+    /// What can never be asked for has failed.
+    pub fn fail_waiting(&mut self) -> Vec<Reaction> {
+        let why = self.lost.clone().unwrap_or_default();
+        let failed = |Asked { want, begun, .. }: Asked| {
+            Reaction::Failed(Failed { name: want.name, error: TransferError::Lost(why.clone()), begun })
+        };
+        self.waiting.drain(..).map(failed).collect()
+    }
+
+    /// What the passing of time brings: words on the way of long transfers, the question at 40 %, and ends of waiting.
+    pub fn on_tick(&mut self, now: Instant) -> Vec<Reaction> {
+        let (mut reactions, mut late) = (Vec::new(), Vec::new());
+        for (&id, transfer) in &mut self.under_way {
+            reactions.extend(transfer.milestone(now).map(Reaction::Tell));
+            let moved_bytes = transfer.moving.progress.moved_bytes();
+            let lost = |why: &str| TransferError::Lost(why.into());
+            match &mut transfer.side {
+                Side::Get(get) => match (&get.stage, get.gate) {
+                    (Stage::Arrived(_, at), _) if now.saturating_duration_since(*at) > DIGEST_WAIT_MAX => {
+                        late.push((id, lost("the server never told the digest")));
+                    }
+                    (Stage::Moving, Gate::At(offset)) if moved_bytes >= offset => {
+                        get.gate = Gate::Asked(now);
+                        reactions.push(Reaction::Ask(transfer.view()));
+                    }
+                    (_, Gate::Asked(at)) if now.saturating_duration_since(at) > ANSWER_MAX => {
+                        late.push((id, TransferError::Declined));
+                    }
+                    _ => {}
+                },
+                Side::Put(put) => {
+                    if put.sent_at.is_some_and(|at| now.saturating_duration_since(at) > VERIFY_WAIT_MAX) {
+                        late.push((id, lost("the server never said that it has the file")));
+                    }
+                }
+            }
+        }
+        for (id, error) in late {
+            reactions.extend(self.abandon(id, error));
+        }
+        reactions.extend(self.ask_next(now));
+        reactions
+    }
+
+    /// The person answers the question at 40 %: of this transfer, or of the only one. `None` when nothing was asked.
+    pub fn answer(&mut self, number: Option<u32>, goes_on: bool) -> Option<Vec<Reaction>> {
+        let is_asked = |transfer: &Transfer| {
+            let asks = matches!(&transfer.side, Side::Get(get) if matches!(get.gate, Gate::Asked(_)));
+            asks && number.is_none_or(|number| transfer.asked.number == number)
+        };
+        let (&id, transfer) = self.under_way.iter_mut().find(|(_, transfer)| is_asked(transfer))?;
+        if !goes_on {
+            return Some(self.abandon(id, TransferError::Declined));
+        }
+        if let Side::Get(get) = &mut transfer.side {
+            get.gate = Gate::Open;
+        }
+        self.carrier.grant_all(id, &transfer.moving);
+        Some(Vec::new())
+    }
+
+    /// Every transfer, in the order of their numbers.
+    pub fn views(&self) -> Vec<View> {
+        let asked = self.asked.iter().map(|asked| asked.view("asked for"));
+        let waiting = self.waiting.iter().map(|asked| asked.view("waiting"));
+        let paused = self.paused.iter().map(|asked| asked.view("paused (/resume N goes on)"));
+        let under_way = self.under_way.values().map(Transfer::view);
+        let mut views: Vec<View> = under_way.chain(asked).chain(waiting).chain(paused).collect();
+        views.sort_by_key(|view| view.number);
+        views
+    }
+
+    /// Ends everything, and waits a moment until what has come is noted for a later try.
+    pub fn close(&mut self) {
+        self.asked.clear();
+        self.waiting.clear();
+        for transfer in self.under_way.values() {
+            transfer.moving.cancelled.store(true, Ordering::Relaxed);
+        }
+        // What nothing moves tells no end.
+        self.under_way.retain(|_, transfer| match &transfer.side {
+            Side::Get(get) => !matches!(get.stage, Stage::Arrived(..)),
+            Side::Put(put) => put.sent_at.is_none(),
+        });
+        self.carrier.close();
+        let deadline = Instant::now() + CLOSE_MAX;
+        while !self.under_way.is_empty() {
+            match self.events.recv_deadline(deadline) {
+                Ok(
+                    TransferEvent::Arrived(id, ..) | TransferEvent::Sent(id, ..) | TransferEvent::Kept(id, _),
+                ) => _ = self.under_way.remove(&id),
+                Ok(TransferEvent::Read(..)) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! Unfinished files: `.NAME.part` beside the place of the finished one, and `.NAME.part.state`, which tells how far it is.
+//!
+//! Whoever works on one holds its lock, so that another run knows a leftover from a file in use.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::message::PREFIX_LEN;
+
+/// How many unfinished files of one name there may be. Ours: more is a mistake.
+const SAME_NAMES_MAX: u32 = 9_999;
+
+/// The octets of the target's name that its `.part` file repeats, so that any name that fits a folder has a `.part`.
+const PART_NAME_LEN_MAX: usize = 200;
+
+/// A leftover that nobody has touched for so long is removed.
+const LEFTOVER_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The state is padded to this and written over itself at once: a sector of any disk, so that it is old or new.
+const STATE_LEN: usize = 512;
+
+/// What an unfinished file will be once it is finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Octets of the whole file.
+    pub size: u64,
+    /// When the original last changed, in seconds since 1970, where that is known.
+    pub mtime_s: Option<i64>,
+    /// The BLAKE3 digest of the token that lets its owner go on, where one is needed.
+    pub token: Option<String>,
+}
+
+impl Origin {
+    /// A file of so many octets, and nothing more is known.
+    pub fn new(size: u64) -> Origin {
+        Origin { size, mtime_s: None, token: None }
+    }
+}
+
+/// How far an unfinished file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    #[serde(flatten)]
+    origin: Origin,
+    /// Which start of this machine wrote it.
+    boot: String,
+    /// Everything before this offset was handed to the system.
+    written: u64,
+    /// Everything before this offset was on the disk.
+    synced: u64,
+}
+
+/// The version of [`State`] that this program writes, and the only one it reads.
+const STATE_VERSION: u32 = 1;
+
+/// An unfinished file, locked. Dropped, it stays as a leftover where that is worth something; else it is removed.
+#[derive(Debug)]
+pub struct PartFile {
+    file: File,
+    path: PathBuf,
+    state: State,
+    state_file: File,
+    /// Renamed or removed: nothing is left to look after.
+    is_over: bool,
+}
+
+impl PartFile {
+    /// Makes `.NAME.part`, or `.NAME.1.part` and up while the ones before are in use or worth something.
+    pub fn create(folder: &Path, name: &OsStr, origin: &Origin) -> io::Result<PartFile> {
+        for number in 0..=SAME_NAMES_MAX {
+            let path = part_path(folder, name, number);
+            let file = match create_part(&path)? {
+                Some(file) => file,
+                None => match open_part(&path)? {
+                    // An empty one is worth nothing to anybody.
+                    Some(file) if file.metadata()?.len() == 0 => file,
+                    _ => continue,
+                },
+            };
+            let state_file = open_state(&path, OFlags::CREATE)?;
+            let boot = boot_id();
+            let state = State { version: STATE_VERSION, origin: origin.clone(), boot, written: 0, synced: 0 };
+            let mut part = PartFile { file, path, state, state_file, is_over: false };
+            part.note(0, 0)?;
+            return Ok(part);
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many files of this name are under way"))
+    }
+
+    /// What earlier tries to make this file have left and nobody works on now, if it is worth something.
+    pub fn leftovers(folder: &Path, name: &OsStr) -> Vec<PartFile> {
+        let mut paths: Vec<PathBuf> = parts(folder).filter(|path| is_part_of(path, name)).collect();
+        paths.sort();
+        paths.into_iter().filter_map(Self::open).filter(|part| part.prefix() > 0).collect()
+    }
+
+    /// What the unfinished files of this name will be, also those in use.
+    pub fn origins(folder: &Path, name: &OsStr) -> Vec<Origin> {
+        let paths = parts(folder).filter(|path| is_part_of(path, name));
+        let states = paths.filter_map(|path| read_state(&open_state(&path, OFlags::empty()).ok()?));
+        states.map(|state| state.origin).collect()
+    }
+
+    /// Takes a leftover over; `None` where it is in use, or not one of ours.
+    fn open(path: PathBuf) -> Option<PartFile> {
+        let file = open_part(&path).ok().flatten()?;
+        let state_file = open_state(&path, OFlags::empty()).ok()?;
+        let mut state = read_state(&state_file)?;
+        // After a crash of the machine only what was synced is surely there.
+        let boot = boot_id();
+        if boot.is_empty() || state.boot != boot {
+            (state.written, state.boot) = (state.synced, boot);
+        }
+        state.written = state.written.min(file.metadata().ok()?.len());
+        Some(PartFile { file, path, state, state_file, is_over: false })
+    }
+
+    /// The open file, for reading and writing.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it will be.
+    pub fn origin(&self) -> &Origin {
+        &self.state.origin
+    }
+
+    /// The octets from the start that are surely here: a multiple of [`PREFIX_LEN`], and less than the whole.
+    pub fn prefix(&self) -> u64 {
+        let State { origin, written, .. } = &self.state;
+        (*written).min(origin.size.saturating_sub(1)) / PREFIX_LEN * PREFIX_LEN
+    }
+
+    /// The octets from the start that an earlier try had put on the disk.
+    pub fn synced(&self) -> u64 {
+        self.state.synced.min(self.prefix())
+    }
+
+    /// Notes how far the file is: what was written, and what is on the disk.
+    pub fn note(&mut self, written: u64, synced: u64) -> io::Result<()> {
+        (self.state.written, self.state.synced) = (written, synced);
+        let mut text = serde_json::to_vec(&self.state).map_err(io::Error::other)?;
+        text.resize(STATE_LEN - 1, b' ');
+        text.push(b'\n');
+        self.state_file.write_all_at(&text, 0)
+    }
+
+    /// Gives the file its final name; never overwrites.
+    pub fn rename(&mut self, to: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // Filesystems that know no such flag: a second name is never made over an existing one either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                fs::hard_link(&self.path, to)?;
+                remove(&self.path);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        self.is_over = true;
+        remove(&state_path(&self.path));
+        Ok(())
+    }
+
+    /// Removes the file.
+    pub fn remove(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            // The names go while the lock is held: whoever waits for the lock then sees that they are gone.
+            remove(&state_path(&self.path));
+            remove(&self.path);
+        }
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.is_over && self.prefix() == 0 {
+            self.remove();
+        }
+    }
+}
+
+/// Removes the leftovers of a folder that nobody works on and nobody has touched for a day.
+pub fn remove_old_leftovers(folder: &Path) {
+    for mut part in parts(folder).filter_map(PartFile::open) {
+        let modified = part.file.metadata().and_then(|meta| meta.modified());
+        let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_some_and(|age| age > LEFTOVER_LIFE) {
+            log::info!("{}: left over and a day old, removed", part.path.display());
+            part.remove();
+        }
+    }
+}
+
+/// The octets that unfinished files take up in this folder.
+pub fn leftover_bytes(folder: &Path) -> u64 {
+    parts(folder).filter_map(|part| Some(fs::symlink_metadata(part).ok()?.blocks() * 512)).sum()
+}
+
+/// What may be unfinished files, by their names.
+fn parts(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| {
+        let name = file_name(path);
+        name.starts_with(b".") && name.ends_with(b".part")
+    })
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        log::warn!("{}: could not be removed: {error}", path.display());
+    }
+}
+
+fn part_path(folder: &Path, name: &OsStr, number: u32) -> PathBuf {
+    let suffix = if number == 0 { ".part".into() } else { format!(".{number}.part") };
+    folder.join(OsString::from_vec([b".", cut(name), suffix.as_bytes()].concat()))
+}
+
+fn cut(name: &OsStr) -> &[u8] {
+    &name.as_bytes()[..name.len().min(PART_NAME_LEN_MAX)]
+}
+
+fn file_name(path: &Path) -> &[u8] {
+    path.file_name().map_or(&[], OsStr::as_bytes)
+}
+
+/// Whether this is `.NAME.part` or `.NAME.7.part`.
+fn is_part_of(path: &Path, name: &OsStr) -> bool {
+    let middle = file_name(path).strip_prefix(b".").and_then(|found| found.strip_prefix(cut(name)));
+    let Some(number) = middle.and_then(|middle| middle.strip_suffix(b".part")) else { return false };
+    number.is_empty() || number.starts_with(b".") && number[1..].iter().all(u8::is_ascii_digit)
+}
+
+fn state_path(part: &Path) -> PathBuf {
+    let mut path = part.as_os_str().to_owned();
+    path.push(".state");
+    path.into()
+}
+
+/// Makes and locks this file; `None` when there is one.
+fn create_part(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)) {
+        Ok(fd) => {
+            let file = File::from(fd);
+            match file.try_lock() {
+                // A filesystem without locks: a file just made is ours all the same.
+                Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => Ok(None),
+            }
+        }
+        Err(Errno::EXIST) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens and locks a file that is there; `None` when it is in use, or is something else: a link, a folder, somebody
+/// else's, or gone in this moment.
+fn open_part(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(None) };
+    let file = File::from(fd);
+    if file.try_lock().is_err() {
+        return Ok(None);
+    }
+    // Its last owner renames or removes it under the lock, so only a name that still leads here is a leftover.
+    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
+    let same = named.is_ok_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino());
+    Ok((same && opened.is_file() && opened.nlink() == 1).then_some(file))
+}
+
+/// Opens the state of a `.part` file whose lock we hold.
+fn open_state(part: &Path, create: OFlags) -> io::Result<File> {
+    let flags = create | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // What lets somebody go on with an upload is for our eyes only.
+    Ok(rustix::fs::open(state_path(part), flags, Mode::from_raw_mode(0o600))?.into())
+}
+
+fn read_state(file: &File) -> Option<State> {
+    let mut text = [0; STATE_LEN];
+    file.read_exact_at(&mut text, 0).ok()?;
+    let state: State = serde_json::from_slice(&text).ok()?;
+    (state.version == STATE_VERSION).then_some(state)
+}
+
+/// Names this start of the machine; empty where the system does not tell, and then only what is synced counts.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
