@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use packetboat::rudp::congestion::MINIMUM_WINDOW_PACKETS;
 use packetboat::rudp::{ConnectionError, Event, PACKET_LEN_IPV4};
-use packetboat::wire::packet::Kind;
+use packetboat::wire::packet::{Kind, Reason};
 use sim::{Link, Loss, MIB, Random, World, ms, secs, seeds};
 
 /// Goal S7: the probe timeout is never longer than 3 s, so what was dark for longer is found within that.
@@ -170,4 +170,26 @@ fn a_cancelled_transfer_ends_at_both_ends_at_once() {
     assert_eq!(world.client().failed(), Some(&ConnectionError::Cancelled));
     assert!(matches!(world.server().failed(), Some(ConnectionError::Reset(_))));
     assert!(world.now - cancelled_at < ms(100));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_any_more_ends_the_transfer_at_both_ends_at_once() {
+    let mut world = World::download(4 * MIB, &Link::default(), 3);
+    world.run_while(|world| world.client().connection.moved_bytes() < MIB);
+    let failed_at = world.now;
+    world.ends[1].is_unreadable = true;
+    world.run(secs(60));
+    assert_eq!(world.server().failed(), Some(&ConnectionError::File));
+    assert_eq!(world.client().failed(), Some(&ConnectionError::Reset(Reason::File)));
+    assert!(world.now - failed_at < ms(200), "{}", world.describe());
+}
+
+#[test]
+fn i2_an_offer_that_is_cancelled_before_anybody_came_says_nothing() {
+    let mut world = World::download(1_000, &Link { loss: Loss::random(1.0), ..Link::default() }, 1);
+    world.run_until(secs(1));
+    world.ends[1].connection.abort(ConnectionError::Cancelled);
+    world.drain(1, Vec::new());
+    assert_eq!(world.server().failed(), Some(&ConnectionError::Cancelled));
+    assert_eq!(world.server().packets_sent(), 0);
 }

@@ -19,12 +19,9 @@ impl Connection {
         let mut fin_acked = false;
         let (flow, delivery, black_hole) = (&mut self.flow, &mut self.delivery, &mut self.black_hole);
         let outcome = self.sent.on_ack(ack, |packet, was_lost| {
-            match (&packet.carried, &mut *flow) {
-                (Carried::Data(range) | Carried::Copied(range), Flow::Send(window)) => {
-                    window.on_acked(range);
-                }
-                (Carried::Fin, _) => fin_acked = true,
-                _ => {}
+            fin_acked |= packet.carried == Carried::Fin;
+            if let (Some(octets), Flow::Send(window)) = (packet.carried.octets(), &mut *flow) {
+                window.on_acked(&octets);
             }
             black_hole.on_acked(packet.len);
             if let (Some(snapshot), false) = (&packet.snapshot, was_lost) {
@@ -76,7 +73,7 @@ impl Connection {
         self.set_probe_timer(now);
         let snd_una = match &self.flow {
             Flow::Send(window) => Some(window.snd_una()),
-            Flow::Receive(_) => None,
+            Flow::Receive(_) | Flow::Over { .. } => None,
         };
         self.tracer.tell(|| TraceEvent::PacketsAcked { bytes: outcome.acked_bytes, snd_una });
         self.trace_metrics();
@@ -92,8 +89,10 @@ impl Connection {
             tracer.tell(|| TraceEvent::PacketLost { number });
             losses.add(packet);
             black_hole.on_lost(packet.len);
-            match (&packet.carried, &mut *flow) {
-                (Carried::Data(range), Flow::Send(window)) => window.on_lost(range),
+            match (packet.carried, &mut *flow) {
+                (Carried::Data { offset, len }, Flow::Send(window)) => {
+                    window.on_lost(&(offset..offset + u64::from(len)));
+                }
                 (Carried::Fin, _) => due.fin = true,
                 _ => {}
             }

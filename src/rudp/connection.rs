@@ -50,6 +50,28 @@ pub enum Receipt {
 pub(super) enum Flow {
     Send(SendWindow),
     Receive(RecvWindow),
+    /// The connection is over; so much had moved.
+    Over {
+        moved_bytes: u64,
+    },
+}
+
+impl Flow {
+    /// The offset up to which the peer may send: nothing where the file is here.
+    pub(super) fn credit(&self) -> u64 {
+        match self {
+            Flow::Send(_) | Flow::Over { .. } => 0,
+            Flow::Receive(window) => window.credit(),
+        }
+    }
+
+    fn memory_len(&self) -> usize {
+        match self {
+            Flow::Send(window) => window.memory_len(),
+            Flow::Receive(window) => window.memory_len(),
+            Flow::Over { .. } => 0,
+        }
+    }
 }
 
 /// One reliable-UDP connection. See the [module](super) for the order of calls.
@@ -181,7 +203,20 @@ impl Connection {
         match &self.flow {
             Flow::Send(window) => window.acked_bytes(),
             Flow::Receive(window) => window.kept_bytes(),
+            Flow::Over { moved_bytes } => *moved_bytes,
         }
+    }
+
+    /// Octets of memory that it holds: itself, the books of both directions and of the file, the controller. Not counted
+    /// are the few hundred that a controller's filters hold, and the trace's own. A connection that is over holds little.
+    pub fn memory_len(&self) -> usize {
+        size_of::<Connection>()
+            + size_of_val(self.controller.as_ref())
+            + self.sent.memory_len()
+            + self.received.memory_len()
+            + self.flow.memory_len()
+            + self.speed_samples.capacity() * size_of::<u64>()
+            + self.events.capacity() * size_of::<Event>()
     }
 
     /// The next event, oldest first.
@@ -206,8 +241,10 @@ impl Connection {
 
     /// Ends the connection; the peer is told why where that helps.
     pub fn abort(&mut self, error: ConnectionError) {
+        // Who has not heard of a peer has nobody to tell.
+        let reason = if self.state == State::Listen { None } else { error.reason() };
         if self.advance(Input::Abort) {
-            self.due = Due::rst(error.reason());
+            self.due = Due::rst(reason);
             self.events.push_back(Event::Closed(if self.delivered { Ok(()) } else { Err(error) }));
         }
     }
@@ -294,6 +331,11 @@ impl Connection {
         let old = std::mem::replace(&mut self.state, next);
         log::debug!("transfer {}: {old:?} -> {next:?}", self.config.id);
         self.tracer.tell(|| TraceEvent::State { old, new: next });
+        if next == State::Closed {
+            // An RST may follow, and its owner's questions; neither needs the books.
+            self.sent.give_back();
+            self.flow = Flow::Over { moved_bytes: self.moved_bytes() };
+        }
         if next == State::Closed && input != Input::Abort {
             self.events.push_back(Event::Closed(Ok(())));
         }

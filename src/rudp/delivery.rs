@@ -5,12 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-/// What a packet remembers of the moment it was sent.
+/// What a packet remembers of the moment it was sent. There is one for each packet in the books, so it is kept small:
+/// nanoseconds take half of what a [`Duration`] or an [`Instant`] takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot {
     delivered_bytes: u64,
-    delivered_at: Instant,
-    first_sent_at: Instant,
+    /// How long before that moment the newest of them had been delivered,
+    delivered_ago_ns: u64,
+    /// and the first packet of the interval been sent.
+    first_sent_ago_ns: u64,
     lost_bytes: u64,
     app_limited: bool,
 }
@@ -56,10 +59,14 @@ impl Delivery {
         if idle {
             (self.first_sent_at, self.delivered_at) = (Some(now), Some(now));
         }
+        let ago_ns = |at: Option<Instant>| {
+            let ago = now.saturating_duration_since(at.unwrap_or(now));
+            u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)
+        };
         Snapshot {
             delivered_bytes: self.delivered_bytes,
-            delivered_at: self.delivered_at.unwrap_or(now),
-            first_sent_at: self.first_sent_at.unwrap_or(now),
+            delivered_ago_ns: ago_ns(self.delivered_at),
+            first_sent_ago_ns: ago_ns(self.first_sent_at),
             lost_bytes: self.lost_bytes,
             app_limited: self.app_limited_until.is_some(),
         }
@@ -90,8 +97,9 @@ impl Delivery {
     /// The sample of what was acknowledged since the last call.
     pub fn sample(&mut self, now: Instant) -> Option<RateSample> {
         let (sent_at, newest) = self.newest.take()?;
-        let send_elapsed = sent_at.saturating_duration_since(newest.first_sent_at);
-        let ack_elapsed = now.saturating_duration_since(newest.delivered_at);
+        let send_elapsed = Duration::from_nanos(newest.first_sent_ago_ns);
+        let ack_elapsed =
+            now.saturating_duration_since(sent_at) + Duration::from_nanos(newest.delivered_ago_ns);
         self.first_sent_at = Some(sent_at);
         let interval = send_elapsed.max(ack_elapsed);
         (!interval.is_zero()).then_some(RateSample {

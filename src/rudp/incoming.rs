@@ -48,6 +48,7 @@ impl Connection {
         let done = match &self.flow {
             Flow::Send(window) => window.is_delivered(),
             Flow::Receive(window) => window.is_complete(),
+            Flow::Over { .. } => return,
         };
         if done && !self.delivered {
             self.delivered = true;
@@ -68,7 +69,7 @@ impl Connection {
                 self.abort(ConnectionError::Protocol);
                 return false;
             }
-            Flow::Send(_) => true,
+            Flow::Send(_) | Flow::Over { .. } => true,
         };
         if !whole {
             return false;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Two offsets of 8 octets, in a tree whose nodes have room for eleven ranges, hold five at least, and know one another.
+const RANGE_MEMORY_LEN: usize = 48;
+
 /// A set of file offsets. Neighbouring ranges are joined, so a file that arrives in order is one range.
 #[derive(Debug, Default, Clone)]
 pub struct RangeSet {
@@ -35,6 +38,11 @@ impl RangeSet {
     /// The lowest range.
     pub fn first(&self) -> Option<Range<u64>> {
         self.ranges.first_key_value().map(|(&start, &end)| start..end)
+    }
+
+    /// Octets of memory that the set holds, by the most that it can be.
+    pub fn memory_len(&self) -> usize {
+        self.ranges.len() * RANGE_MEMORY_LEN
     }
 
     /// Adds a range; tells how many offsets were new. O(log n), amortised.

@@ -27,6 +27,11 @@ impl RecvNumbers {
         self.largest.map_or(0, |largest| largest + 1)
     }
 
+    /// Octets of memory that they hold.
+    pub(super) fn memory_len(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
     /// Whether a packet of this number can be a new one: not seen, and not too old to tell.
     pub fn is_new(&self, number: u64) -> bool {
         let Some(distance) = number.checked_sub(self.base) else { return false };
@@ -127,6 +132,11 @@ impl RecvWindow {
     /// Octets that are here, in order or not.
     pub fn kept_bytes(&self) -> u64 {
         self.kept.len()
+    }
+
+    /// Octets of memory that it holds.
+    pub(super) fn memory_len(&self) -> usize {
+        self.kept.memory_len()
     }
 
     /// Whether the whole file is here.

@@ -35,6 +35,11 @@ impl SendWindow {
         self.acked.len()
     }
 
+    /// Octets of memory that it holds.
+    pub(super) fn memory_len(&self) -> usize {
+        self.acked.memory_len() + self.lost.memory_len()
+    }
+
     /// Whether the peer has everything.
     pub fn is_delivered(&self) -> bool {
         self.acked.len() == self.size

@@ -15,20 +15,51 @@ pub const TRACKED_MAX: u64 = (ACK_WORDS_MAX as u64 - 2) * 64;
 /// acknowledge; one that acknowledges nothing for so long gets no more of them.
 pub const BOOKED_MAX: u64 = TRACKED_MAX * 3 / 2;
 
+/// Ours: the books double, but grow by no more than so many packets at a time, or they would hold twice what is booked.
+const BOOKS_STEP_MAX: usize = 512;
+
 /// What a packet carried, as far as it matters when it is acknowledged or lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carried {
     /// Octets of the file.
-    Data(Range<u64>),
+    Data {
+        /// Where they begin.
+        offset: u64,
+        /// How many.
+        len: u16,
+    },
     /// Octets of the file that a later packet, a probe, carries too: when this one is lost nothing is queued, for the
     /// probe's own loss would be.
-    Copied(Range<u64>),
+    Copied {
+        /// Where they begin.
+        offset: u64,
+        /// How many.
+        len: u16,
+    },
     /// The end of our data.
     Fin,
     /// A question whether the peer is there.
     Ping,
     /// Nothing that wants an ACK.
     Nothing,
+}
+
+impl Carried {
+    /// These octets of the file, as many as a packet holds.
+    pub fn data(octets: &Range<u64>) -> Carried {
+        let len = u16::try_from(octets.end - octets.start).expect("shorter than a datagram");
+        Carried::Data { offset: octets.start, len }
+    }
+
+    /// Its octets of the file, when it has any.
+    pub fn octets(self) -> Option<Range<u64>> {
+        match self {
+            Self::Data { offset, len } | Self::Copied { offset, len } => {
+                Some(offset..offset + u64::from(len))
+            }
+            Self::Fin | Self::Ping | Self::Nothing => None,
+        }
+    }
 }
 
 /// A packet in the books.
@@ -88,6 +119,11 @@ impl SentPackets {
     /// The number of the next packet.
     pub fn next_number(&self) -> u64 {
         self.base + self.packets.len() as u64
+    }
+
+    /// Octets of memory that the books hold.
+    pub(super) fn memory_len(&self) -> usize {
+        self.packets.capacity() * size_of::<SentPacket>() + self.words.capacity() * size_of::<Word>()
     }
 
     /// Octets of packets in flight.
@@ -169,6 +205,9 @@ impl SentPackets {
         if number.is_multiple_of(64) {
             self.retire();
             self.words.push_back(Word::default());
+        }
+        if self.packets.len() == self.packets.capacity() {
+            self.packets.reserve_exact(self.packets.len().clamp(64, BOOKS_STEP_MAX));
         }
         self.packets.push_back(packet);
         number
@@ -285,6 +324,11 @@ impl SentPackets {
         (self.in_flight, self.bytes_in_flight) = (0, 0);
     }
 
+    /// Nothing that was sent matters any more, not even what: only numbers that were never used may follow.
+    pub fn give_back(&mut self) {
+        *self = SentPackets { base: self.next_number().next_multiple_of(64), ..SentPackets::default() };
+    }
+
     /// Stops tracking lost packets that were sent before `then`.
     pub fn forget_lost(&mut self, then: Instant) {
         for (i, word) in self.words.iter_mut().enumerate() {
@@ -307,12 +351,11 @@ impl SentPackets {
                 bits &= bits - 1;
                 let packet = &mut self.packets[index];
                 // A larger one, from before the packet size shrank, has to wait until it counts as lost.
-                if let Carried::Data(range) = &packet.carried
-                    && range.end - range.start <= payload_max as u64
+                if let Carried::Data { offset, len } = packet.carried
+                    && usize::from(len) <= payload_max
                 {
-                    let range = range.clone();
-                    packet.carried = Carried::Copied(range.clone());
-                    return Some(range);
+                    packet.carried = Carried::Copied { offset, len };
+                    return packet.carried.octets();
                 }
             }
         }
@@ -343,7 +386,7 @@ mod tests {
     }
 
     fn data(number: u64) -> Carried {
-        Carried::Data(number * 100..number * 100 + 100)
+        Carried::Data { offset: number * 100, len: 100 }
     }
 
     const DELAY: Duration = Duration::from_millis(10);
@@ -361,7 +404,7 @@ mod tests {
         );
         ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 120));
         let mut lost = Vec::new();
-        assert_eq!(sent.detect_lost(now, 3, DELAY, |_, packet| lost.push(packet.carried.clone())), None);
+        assert_eq!(sent.detect_lost(now, 3, DELAY, |_, packet| lost.push(packet.carried)), None);
         assert_eq!(lost, [data(0)]);
         assert_eq!((sent.bytes_in_flight(), sent.lowest_tracked()), (120, 0));
         ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").spurious, 1));

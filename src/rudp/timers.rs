@@ -87,7 +87,7 @@ impl Connection {
         // A sender waits for credit; a receiver may be the one whose address has changed.
         let patience = match self.flow {
             Flow::Send(_) => PTO_MAX,
-            Flow::Receive(_) => (self.rtt.pto() * 2).clamp(KEEPALIVE_MIN, PTO_MAX),
+            Flow::Receive(_) | Flow::Over { .. } => (self.rtt.pto() * 2).clamp(KEEPALIVE_MIN, PTO_MAX),
         };
         waits.then(|| self.heard_at + patience)
     }

@@ -123,11 +123,8 @@ impl Connection {
         source: &mut Source<'_>,
     ) -> Option<Transmit> {
         self.tracer.at(now);
-        if let Some(reason) = self.due.rst.take() {
-            return Some(self.emit(now, buffer, Carried::Nothing, |_| Body::Rst { reason }));
-        }
         if self.state == State::Closed {
-            return None;
+            return self.emit_rst(now, buffer);
         }
         if self.due.syn > 0 {
             self.due.syn -= 1;
@@ -171,11 +168,13 @@ impl Connection {
         }
     }
 
+    /// The last word of a connection that failed, if it has one.
+    fn emit_rst(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let reason = self.due.rst.take()?;
+        Some(self.emit(now, buffer, Carried::Nothing, |_| Body::Rst { reason }))
+    }
+
     fn setup(&self) -> Setup {
-        let credit = match &self.flow {
-            Flow::Send(_) => 0,
-            Flow::Receive(window) => window.credit(),
-        };
         // A client names what it wants, 0 for nothing in particular; a server what it does.
         let (arq, controller) = match self.config.role {
             Role::Client => (self.config.arq, self.config.controller),
@@ -188,7 +187,7 @@ impl Connection {
             controller_arg,
             packet_len: u16::try_from(self.config.packet_len_max).unwrap_or(u16::MAX),
             burst_len: self.config.burst_len,
-            credit,
+            credit: self.flow.credit(),
         }
     }
 
@@ -216,12 +215,9 @@ impl Connection {
 
     fn emit_ack(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         let delay_us = now.saturating_duration_since(self.largest_at).as_micros();
-        let credit = match &self.flow {
-            Flow::Send(_) => 0,
-            Flow::Receive(window) => window.credit(),
-        };
         let (first_word, words) = self.received.ack_words()?;
         let delay_us = u32::try_from(delay_us).unwrap_or(u32::MAX);
+        let credit = self.flow.credit();
         let body_len = emit_ack(&mut buffer[HEADER_LEN..], delay_us, credit, first_word, words);
         let packet_len = HEADER_LEN + body_len + TAG_LEN;
         let number = self.sent.push_unacked(packet_len, now);
@@ -279,7 +275,7 @@ impl Connection {
         let len = (count - 1) * segment_len + packet_len(&last.range);
         if read_data(&mut buffer[..len], segment_len, plan, source).is_err() {
             self.abort(ConnectionError::File);
-            return None;
+            return self.emit_rst(now, buffer);
         }
         for (packet, Planned { number, range }) in buffer[..len].chunks_mut(segment_len).zip(plan) {
             let data = Body::Data { back: self.back(*number), offset: range.start, data: &[] };
@@ -318,7 +314,7 @@ impl Connection {
                 self.sent.skip(now);
             }
             let sent_len = packet_len(&range);
-            let number = self.book(now, Carried::Data(range.clone()), sent_len);
+            let number = self.book(now, Carried::data(&range), sent_len);
             self.stats.packets_resent += u64::from(resent);
             self.due.probes = self.due.probes.saturating_sub(1);
             self.pacer.on_sent(now, sent_len as u64);

@@ -306,7 +306,7 @@ fn push_some(sent: &mut SentPackets, model: &mut Model, now: Instant, op: u8, ar
         let len = 50 + usize::from(argument);
         let fate = match op {
             0 => {
-                let carried = Carried::Data(number * 1_000..number * 1_000 + u64::from(argument));
+                let carried = Carried::Data { offset: number * 1_000, len: argument.into() };
                 assert_eq!(sent.push(SentPacket { carried, len, sent_at: now, snapshot: None }), number);
                 Some(Fate::InFlight)
             }

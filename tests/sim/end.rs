@@ -1,17 +1,32 @@
-//! One end of a transfer: its connection, its file, and the invariants that every one of its steps must keep.
+//! One end of a transfer: its connection, its file, and the invariants that every one of its steps must keep. The
+//! [module](super) tells which is checked where.
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use packetboat::rudp::{Config, Connection, ConnectionError, Direction, Event, Receipt, State, Transmit};
+use packetboat::rudp::{
+    Config, Connection, ConnectionError, Direction, Event, Receipt, Role, State, Transmit,
+};
 use packetboat::wire::packet::{DATA_OVERHEAD, Header, Kind};
 
 use super::file::{self, Kept};
+use super::secs;
 
 /// Progress is counted in slices of this time.
 pub const SLICE: Duration = Duration::from_millis(100);
 
 /// I8: an end with nothing in flight wakes up at most so often in a second.
 const IDLE_WAKE_UPS_MAX: u32 = 50;
+
+/// I3: what an end may hold beside the window that a sender has.
+const SENDER_MEMORY_LEN_MAX: u64 = 1 << 20;
+const RECEIVER_MEMORY_LEN_MAX: u64 = 8 << 20;
+
+/// I9: what an end may hold once it is over.
+const CLOSED_MEMORY_LEN_MAX: u64 = 32 << 10;
+
+/// I9: for so long an end that is over is looked at.
+const EVER: Duration = secs(100_000);
 
 /// An end that holds the key but not to the rules. It says what it likes and keeps time as it likes.
 pub trait Hostile {
@@ -41,6 +56,8 @@ pub struct End {
     pub events: Vec<(Duration, Event)>,
     /// The receiver's file.
     pub kept: Kept,
+    /// Reading the file fails.
+    pub is_unreadable: bool,
     /// Octets of the file that were kept in each [`SLICE`] since the start of the world.
     pub slices: Vec<u64>,
     /// Datagrams that had a bit flipped on their way to this end.
@@ -49,6 +66,9 @@ pub struct End {
     pub(super) deadline: Option<Duration>,
     epoch: Instant,
     packet_len_max: u64,
+    direction: Direction,
+    /// I2: whether it knows where its peer is. A client is told; a server has to hear of it.
+    knows_peer: bool,
     sent: [Sent; 8],
     newest_number: Option<u32>,
     timeouts: u64,
@@ -65,10 +85,13 @@ impl End {
         kept.insert(0..config.start.min(kept_size)).expect("within the file");
         End {
             packet_len_max: config.packet_len_max as u64,
+            direction: config.direction,
+            knows_peer: config.role == Role::Client,
             connection: Connection::new(config, epoch + start),
             hostile: None,
             events: Vec::new(),
             kept,
+            is_unreadable: false,
             slices: Vec::new(),
             flips_received: 0,
             deadline: Some(start),
@@ -175,6 +198,7 @@ impl End {
             }
             Ok(())
         });
+        self.knows_peer |= receipt != Receipt::Refused;
         let slice = (now.as_nanos() / SLICE.as_nanos()) as usize;
         if self.kept.bytes > before {
             if self.slices.len() <= slice {
@@ -188,8 +212,17 @@ impl End {
     /// The next packets to send, checked.
     pub(super) fn poll(&mut self, now: Duration, buffer: &mut [u8]) -> Result<Option<Transmit>, String> {
         let (in_flight_before, _) = self.connection.in_flight_and_window();
-        let transmit = self.connection.poll_transmit(self.epoch + now, buffer, &mut file::read);
+        let is_unreadable = self.is_unreadable;
+        let transmit = self.connection.poll_transmit(self.epoch + now, buffer, &mut |offset, slices| {
+            if is_unreadable { Err(io::Error::other("a broken disk")) } else { file::read(offset, slices) }
+        });
         let Some(transmit) = transmit else { return Ok(None) };
+        if !self.knows_peer {
+            return Err("something was said to nobody (I2)".to_owned());
+        }
+        if self.closed_at().is_some() {
+            return Err("something was said after the end (I9)".to_owned());
+        }
         for packet in buffer[..transmit.len].chunks(transmit.segment_len) {
             let header = Header::parse(packet).map_err(|_| "sent what is no packet".to_owned())?;
             // I4, and more: numbers grow in the order of sending.
@@ -226,15 +259,57 @@ impl End {
         Ok(())
     }
 
-    /// After everything was said: takes the events and the next deadline.
-    pub(super) fn settle(&mut self, now: Duration) -> usize {
+    /// After everything was said: takes the events and the next deadline, and looks at what is held.
+    pub(super) fn settle(&mut self, now: Duration) -> Result<usize, String> {
         let known = self.events.len();
         if let Some(hostile) = &self.hostile {
             self.deadline = hostile.wake_at();
-            return known;
+            return Ok(known);
         }
-        self.events.extend(std::iter::from_fn(|| self.connection.poll_event()).map(|event| (now, event)));
+        while let Some(event) = self.connection.poll_event() {
+            if event == Event::Delivered && !self.kept.is_complete() {
+                return Err(format!("delivered with {} octets (I6)", self.kept.bytes));
+            }
+            if self.closed_at().is_some() {
+                return Err(format!("{event:?} after the end (I9)"));
+            }
+            self.events.push((now, event));
+        }
         self.deadline = self.connection.poll_timeout().map(|at| at.saturating_duration_since(self.epoch));
-        known
+        self.check_memory()?;
+        Ok(known)
+    }
+
+    /// I3, and what I9 says of memory.
+    fn check_memory(&self) -> Result<(), String> {
+        let (_, window) = self.connection.in_flight_and_window();
+        let (allowed, which) = match self.direction {
+            _ if self.is_closed() => (CLOSED_MEMORY_LEN_MAX, "I9"),
+            Direction::Send => (SENDER_MEMORY_LEN_MAX + window, "I3"),
+            Direction::Receive => (RECEIVER_MEMORY_LEN_MAX, "I3"),
+        };
+        let held = self.connection.memory_len() as u64;
+        if held > allowed {
+            return Err(format!("{held} octets held, {allowed} allowed ({which})"));
+        }
+        Ok(())
+    }
+
+    /// I9: an end that is over stays so, whatever the time, and an end that is not waits for something.
+    pub(super) fn check_over(&mut self, now: Duration) -> Result<(), String> {
+        if self.hostile.is_some() {
+            return Ok(());
+        }
+        if !self.is_closed() || self.closed_at().is_none() {
+            return Err("an open connection waits for nothing (I9)".to_owned());
+        }
+        for later in [now, now + EVER] {
+            self.connection.handle_timeout(self.epoch + later);
+            if self.poll(later, &mut [0; 2_048])?.is_some() || self.connection.poll_timeout().is_some() {
+                return Err("the end is not the end (I9)".to_owned());
+            }
+            self.settle(later)?;
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,21 @@
 //! they carry ([`file`]), TCP's model as a competitor ([`reno`]), liars who hold the key ([`forge`]), the [`world`]
 //! that moves datagrams between them, and the [`scene`]s that stories begin with.
 //!
-//! After every step the invariants of the protocol are checked. Whatever fails names the seed, and the seed replays it.
+//! After every step the invariants of the goals are checked, as far as they can be seen here:
+//!
+//! - I1, octets in flight: `End::check_window`, after each batch that is sent
+//! - I2, nothing is said to nobody: `End::poll`; a server knows its peer from the first authentic packet on
+//! - I3, memory: `End::check_memory`, whenever an end has said all
+//! - I4, no number twice: `End::poll`
+//! - I5, each octet of the file once, in its place, and right: `End::handle`
+//! - I6, delivered means that the receiver has all: `End::settle` for the receiver, `World::drain` for the sender
+//! - I7, no reply to what was not sealed: `World::inject_forged`, for whatever a link has flipped and a story has forged
+//! - I8, timers lie in the future: `World::wake`; few when nothing is in flight: `End::wake`
+//! - I9, the end is the end, and gives its memory back: `End::poll` and `End::settle` at each step, `End::check_over` when
+//!   a world has run
+//! - I10, no panic: a panic fails the story; `World`'s `Drop` says how to replay it
+//!
+//! Whatever fails names the seed, and the seed replays it.
 
 pub mod end;
 pub mod file;

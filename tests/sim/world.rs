@@ -144,10 +144,14 @@ impl World {
         text
     }
 
-    /// Runs until nothing will happen any more; that must be within `limit`.
+    /// Runs until nothing will happen any more; that must be within `limit`, and everybody's end.
     pub fn run(&mut self, limit: Duration) {
         while self.step() {
             assert!(self.now <= limit, "not over after {limit:?}: {}", self.describe());
+        }
+        for end in 0..self.ends.len() {
+            let over = self.ends[end].check_over(self.now);
+            self.check(over);
         }
     }
 
@@ -295,9 +299,13 @@ impl World {
             }
         }
         self.batch = batch;
-        let known = self.ends[from].settle(self.now);
+        let settled = self.ends[from].settle(self.now);
+        let known = self.check(settled);
         for i in known..self.ends[from].events.len() {
             let (_, event) = &self.ends[from].events[i];
+            let peer = &self.ends[from ^ 1];
+            let arrived = *event != Event::Delivered || peer.kept.is_complete() || peer.hostile.is_some();
+            assert!(arrived, "end {from} delivered what has not arrived (I6): {}", self.describe());
             let word = match event {
                 Event::Established => 1,
                 Event::Delivered => 2,
