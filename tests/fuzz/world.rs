@@ -17,6 +17,9 @@ const LINK_MAX: usize = 10_000;
 /// Everything but DATA that one event may cause: RST, two SYNs, SYN-ACK, ACK, FIN, PING.
 const SMALL_PACKETS_MAX: usize = 8;
 
+/// I3: the books and the ranges of a sender; a receiver holds less yet.
+const MEMORY_LEN_MAX: u64 = 1 << 20;
+
 /// Over this time an open connection always ends once the link is perfect: the longest timers, one after another.
 const END_MAX: Duration = Duration::from_secs(600);
 
@@ -31,6 +34,10 @@ pub(crate) struct End {
     pub(crate) config: Config,
     /// The receiver's file: each octet once.
     file: Vec<Option<u8>>,
+    /// How many of them are here: counted as they come, for they are many and looked at often.
+    file_kept: u64,
+    /// I2: whether it knows of its peer.
+    knows_peer: bool,
     /// The keys under which it seals, to read along.
     keys: Keys,
     /// The numbers it has used.
@@ -46,6 +53,8 @@ impl End {
         End {
             connection: Connection::new(config.clone(), now),
             file: vec![None; usize::try_from(file_len).expect("a small file")],
+            file_kept: 0,
+            knows_peer: config.role == Role::Client,
             keys: Keys::new(&config.key.0, config.role),
             numbers: BTreeSet::new(),
             established: false,
@@ -169,7 +178,7 @@ impl World {
         let now = self.now;
         let end = self.end(flying.to);
         let (timeout, moved) = (end.connection.poll_timeout(), end.connection.moved_bytes());
-        let file = &mut end.file;
+        let (file, file_kept) = (&mut end.file, &mut end.file_kept);
         let receipt = end.connection.handle_datagram(now, &mut flying.octets, &mut |offset, data| {
             for (at, &got) in (offset..).zip(data) {
                 let place =
@@ -177,8 +186,10 @@ impl World {
                 assert!(is_forged || got == octet(at), "I5: octet {at} is wrong");
                 assert_eq!(place.replace(got), None, "I5: octet {at} was kept before");
             }
+            *file_kept += data.len() as u64;
             Ok(())
         });
+        end.knows_peer |= receipt != Receipt::Refused;
         if receipt == Receipt::Refused {
             assert_eq!((timeout, moved), (end.connection.poll_timeout(), end.connection.moved_bytes()));
             assert_eq!(self.drain(), 0, "I7: something was said to what was refused");
@@ -215,6 +226,9 @@ impl World {
                 "it does not stop talking"
             );
         }
+        assert!(end.knows_peer || said.is_empty(), "I2: something was said to nobody");
+        let (held, (_, window)) = (end.connection.memory_len() as u64, end.connection.in_flight_and_window());
+        assert!(held <= MEMORY_LEN_MAX + window, "I3: {held} octets held, window {window}");
         while let Some(event) = end.connection.poll_event() {
             end.on_event(event);
         }
@@ -223,8 +237,7 @@ impl World {
         assert_eq!(end.connection.state() == State::Closed, end.closed.is_some());
         assert!(end.closed.is_none() || timeout.is_none(), "who is closed waits for nothing");
         if end.config.direction == Direction::Receive {
-            let kept = end.file.iter().flatten().count() as u64;
-            assert_eq!(end.connection.moved_bytes(), kept, "it knows what it has");
+            assert_eq!(end.connection.moved_bytes(), end.file_kept, "it knows what it has");
         }
         self.buffer = buffer;
         let count = said.len();
