@@ -1,5 +1,5 @@
 //! What could stop a connection for ever: a window below one packet, a grant that is lost once, a peer
-//! that never gets beyond its SYN, or only asks. Goals S16, S23, S30 and S31.
+//! that never gets beyond its SYN, or only asks. Goals S16, S23, S30, S31 and invariant I9.
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 #[allow(unreachable_pub, dead_code, unused_imports, reason = "shared by test crates")]
@@ -8,11 +8,11 @@ mod sim;
 use std::time::Duration;
 
 use packetboat::rudp::congestion::ControllerKind;
-use packetboat::rudp::{Config, State};
+use packetboat::rudp::{Config, Event, FIN_MAX, State};
 use packetboat::wire::packet::Kind;
 use sim::end::Hostile;
 use sim::forge::{Forger, Liar};
-use sim::{Link, Loss, World, configs, ms, secs};
+use sim::{Link, Loss, World, configs, file, ms, secs};
 
 /// The first SYN is lost, and of its two copies the small one comes first: data are on their way when the large one comes.
 #[test]
@@ -88,4 +88,47 @@ fn s30_questions_without_acknowledgements_are_answered_up_to_a_bound() {
     world.run_until(secs(30));
     let acks = world.server().sent(Kind::Ack).packets;
     assert!(acks < 40_000, "{acks} ACKs are in the books: {}", world.describe());
+}
+
+/// A server sends the whole file, and then asks and asks instead of saying FIN.
+#[test]
+fn i9_a_receiver_with_everything_does_not_wait_for_fin_for_ever() {
+    const SIZE: u64 = 1_000;
+    let (client, server) = configs(SIZE, ms(30), 1);
+    let mut world = World::new(&Link::default(), &Link::default(), 1);
+    world.add(client, server.clone(), Duration::ZERO);
+    world.play(1, Asker { forger: Forger::new(&server), is_sent: false, wake_at: secs(1) });
+    world.run_until(secs(90));
+    assert!(world.client().kept.is_complete(), "{}", world.describe());
+    assert_eq!(world.client().failed(), None, "the file is here: {}", world.describe());
+    let delivered_at = world.client().time_of(&Event::Delivered).expect("it is complete");
+    assert_eq!(world.client().closed_at(), Some(delivered_at + FIN_MAX), "{}", world.describe());
+}
+
+/// Answers the SYN, sends the file, and asks once a second.
+struct Asker {
+    forger: Forger,
+    is_sent: bool,
+    wake_at: Duration,
+}
+
+impl Hostile for Asker {
+    fn handle(&mut self, _: Duration, datagram: &mut [u8], out: &mut Vec<Vec<u8>>) {
+        let Some(opened) = self.forger.open(datagram) else { return };
+        if opened.kind == Kind::Syn && !std::mem::replace(&mut self.is_sent, true) {
+            let mut octets = [0; 1_000];
+            file::fill(0, &mut octets);
+            out.push(self.forger.open_with(Some(opened.number), 0));
+            out.push(self.forger.data(0, &octets));
+        }
+    }
+
+    fn wake(&mut self, now: Duration, out: &mut Vec<Vec<u8>>) {
+        out.push(self.forger.ping());
+        self.wake_at = now + secs(1);
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        Some(self.wake_at)
+    }
 }

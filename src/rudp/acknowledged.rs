@@ -33,7 +33,7 @@ impl Connection {
             window.on_credit(ack.credit);
         }
         self.learn_from_ack(now, ack, &outcome);
-        self.check_delivered();
+        self.check_delivered(now);
         if fin_acked && self.advance(Input::RecvAckOfFin) && self.state == State::TimeWait {
             self.wait(now);
         }

@@ -109,7 +109,7 @@ pub struct Connection {
     pub(super) heard_at: Instant,
     pub(super) loss_at: Option<Instant>,
     pub(super) probe_at: Option<Instant>,
-    /// When TIME-WAIT, or the patience with a close, is over.
+    /// When TIME-WAIT, or the patience with a close, is over: a receiver's begins with the last octet.
     pub(super) close_at: Option<Instant>,
     /// When the peer last acknowledged something new.
     pub(super) acked_at: Option<Instant>,
@@ -307,7 +307,8 @@ impl Connection {
             Body::Data { back, offset, data } => {
                 self.due.ack = true;
                 self.received.on_lowest_tracked(number.saturating_sub(back.into()));
-                return self.on_data(number >= self.received.expected(), offset, data, keep);
+                let newest = number >= self.received.expected();
+                return self.on_data(now, newest, offset, data, keep);
             }
             Body::Fin { back, size } => {
                 self.due.ack = true;

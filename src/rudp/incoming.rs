@@ -4,13 +4,20 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Flow, Keep};
 use super::state::{Input, State};
-use super::{CLOSE_MAX, ConnectionError, Direction, Event};
+use super::{CLOSE_MAX, ConnectionError, Direction, Event, FIN_MAX};
 
 /// Ours: a repeated FIN comes within three probe timeouts, or a second.
 const TIME_WAIT_MIN: Duration = Duration::from_secs(1);
 
 impl Connection {
-    pub(super) fn on_data(&mut self, newest: bool, offset: u64, data: &[u8], keep: &mut Keep<'_>) -> bool {
+    pub(super) fn on_data(
+        &mut self,
+        now: Instant,
+        newest: bool,
+        offset: u64,
+        data: &[u8],
+        keep: &mut Keep<'_>,
+    ) -> bool {
         let Flow::Receive(window) = &mut self.flow else {
             self.abort(ConnectionError::Protocol);
             return false;
@@ -40,11 +47,11 @@ impl Connection {
         // A newer number with older octets: the sender has sent them before.
         self.stats.packets_resent += u64::from(newest && offset < self.rcv_max);
         self.rcv_max = self.rcv_max.max(range.end);
-        self.check_delivered();
+        self.check_delivered(now);
         true
     }
 
-    pub(super) fn check_delivered(&mut self) {
+    pub(super) fn check_delivered(&mut self, now: Instant) {
         let done = match &self.flow {
             Flow::Send(window) => window.is_delivered(),
             Flow::Receive(window) => window.is_complete(),
@@ -54,7 +61,10 @@ impl Connection {
             self.delivered = true;
             self.events.push_back(Event::Delivered);
             // The sender closes first: it is the one who knows that nothing has to be sent again.
-            self.due.fin = self.config.direction == Direction::Send;
+            match self.config.direction {
+                Direction::Send => self.due.fin = true,
+                Direction::Receive => self.close_at = Some(now + FIN_MAX),
+            }
         }
     }
 

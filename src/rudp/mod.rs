@@ -75,6 +75,10 @@ pub const SPEED_BYTES_MIN: u64 = 60 * 1024;
 /// Ours: on a close that the peer does not answer no more time is spent; the file is delivered.
 pub const CLOSE_MAX: Duration = Duration::from_secs(10);
 
+/// Ours: a sender that is told that everything is here says FIN within its own patience, [`PEER_SILENT_MAX`]. Whoever goes on
+/// asking instead would keep the receiver for ever.
+pub const FIN_MAX: Duration = Duration::from_secs(60);
+
 /// Whether this end sends the file or receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {

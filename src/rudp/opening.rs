@@ -76,6 +76,6 @@ impl Connection {
         self.due.syn = 0;
         self.events.push_back(Event::Established);
         // An empty file is here as soon as the connection is.
-        self.check_delivered();
+        self.check_delivered(now);
     }
 }
