@@ -2,7 +2,7 @@
 //! and S39.
 //!
 //! Runs per story on every push (and at night): S10 3 (20), S11 30 (1,000), S13 5 (50) of each kind, S17 5 (50), S18 2 (20) of
-//! each kind, S20 5 (50), S21 2 (20) of each kind, S39 2 of each (5).
+//! each kind, S20 5 (50) of each kind and scheme, S21 2 (20) of each kind, S39 2 of each (5).
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 #![allow(clippy::print_stdout, reason = "figures, for whoever asks with --nocapture")]
 
@@ -11,11 +11,11 @@ mod sim;
 
 use std::time::Duration;
 
-use packetboat::rudp::{ConnectionError, Event, PACKET_LEN_IPV4, PACKET_LEN_MIN};
+use packetboat::rudp::{ArqScheme, Config, ConnectionError, Event, PACKET_LEN_IPV4, PACKET_LEN_MIN};
 use packetboat::wire::packet::Kind;
 use sim::end::SLICE;
 use sim::link::Step;
-use sim::{Link, Loss, MIB, Random, World, download, ms, secs, seeds};
+use sim::{Link, Loss, MIB, Random, World, configs, download, ms, secs, seeds};
 
 /// The default link's octets of a file per second.
 const LIMIT: f64 = 1_250_000.0 * 1_439.0 / 1_500.0;
@@ -176,22 +176,72 @@ fn s20_a_path_that_carries_less_is_given_up() {
     }
 }
 
+/// A download under a scheme, over a path that has just ceased to carry more than 1,200 octets.
+fn shrunk(arq: ArqScheme, size: u64, seed: u64) -> World {
+    let mut world = World::new(&Link::default(), &Link::default(), seed);
+    let (client, server) = configs(size, ms(30), seed);
+    let with = |config| Config { arq: Some(arq), ..config };
+    world.add(with(client), with(server), Duration::ZERO);
+    world.run_until(ms(500) + ms(Random(seed).below(1_000)));
+    (world.up.link.mtu, world.down.link.mtu) = (PACKET_LEN_MIN, PACKET_LEN_MIN);
+    world
+}
+
+/// A file that is not over when the path shrinks.
+fn size_under(arq: ArqScheme) -> u64 {
+    if arq == ArqScheme::StopAndWait { MIB } else { 16 * MIB }
+}
+
 #[test]
-fn s20_a_path_that_shrinks_is_noticed() {
-    for seed in seeds(5, 50) {
-        let mut world = World::download(4 * MIB, &Link::default(), seed);
-        world.run_until(ms(500) + ms(Random(seed).below(1_000)));
-        (world.up.link.mtu, world.down.link.mtu) = (PACKET_LEN_MIN, PACKET_LEN_MIN);
-        let (shrunk_at, before) = (world.now, world.server().connection.stats().timeouts);
-        let kept = world.client().kept.bytes;
+fn s20_a_path_that_shrinks_is_noticed_under_every_scheme() {
+    for (arq, seed) in ArqScheme::ALL.into_iter().flat_map(|arq| seeds(5, 50).map(move |seed| (arq, seed))) {
+        let mut world = shrunk(arq, size_under(arq), seed);
+        let before = world.server().connection.stats().timeouts;
         // What was in the queue still arrives.
-        world.run_until(shrunk_at + ms(100));
-        let kept = world.client().kept.bytes.max(kept);
+        world.run_until(world.now + ms(100));
+        let kept = world.client().kept.bytes;
         world.run_while(|world| world.client().kept.bytes == kept);
         let timeouts = world.server().connection.stats().timeouts - before;
-        assert!(timeouts <= 3, "{timeouts} probe timeouts: {}", world.describe());
+        assert!(timeouts <= 3, "{arq}, {timeouts} probe timeouts: {}", world.describe());
         world.run(secs(60));
         world.assert_identical();
+    }
+}
+
+#[test]
+fn s20_a_path_that_has_shrunk_sees_no_large_packet_again_under_any_scheme() {
+    for (arq, seed) in ArqScheme::ALL.into_iter().flat_map(|arq| seeds(5, 50).map(move |seed| (arq, seed))) {
+        let mut world = shrunk(arq, size_under(arq), seed);
+        let before = world.server().connection.stats().timeouts;
+        world.run_until(world.now + secs(4));
+        let timeouts = world.server().connection.stats().timeouts - before;
+        let timeouts_max = if arq == ArqScheme::SelectiveRepeat { 3 } else { 6 };
+        assert!(timeouts <= timeouts_max, "{arq}, {timeouts} probe timeouts: {}", world.describe());
+        world.record = Some(Vec::new());
+        world.run(secs(60));
+        let record = world.record.take().expect("it was asked for");
+        assert!(record.len() > 20, "{arq}, only {} datagrams are left", record.len());
+        assert!(record.iter().all(|datagram| datagram.bytes.len() <= PACKET_LEN_MIN), "{arq}, seed {seed}");
+    }
+}
+
+/// Nothing gets through for so long that several timeouts pass, whatever its size; then everything does.
+#[test]
+fn s20_darkness_is_not_taken_for_a_path_that_shrinks() {
+    for (arq, seed) in ArqScheme::ALL.into_iter().flat_map(|arq| seeds(5, 50).map(move |seed| (arq, seed))) {
+        let dies_at = ms(500) + ms(Random(seed).below(1_000));
+        let link = Link { blackouts: vec![dies_at..dies_at + secs(5)], ..Link::default() };
+        let mut world = World::new(&link, &link, seed);
+        let (client, server) = configs(size_under(arq), ms(30), seed);
+        let with = |config| Config { arq: Some(arq), ..config };
+        world.add(with(client), with(server), Duration::ZERO);
+        world.run_until(dies_at + secs(10));
+        world.record = Some(Vec::new());
+        world.run(secs(60));
+        world.assert_identical();
+        let record = world.record.take().expect("it was asked for");
+        let large = record.iter().filter(|datagram| datagram.bytes.len() > PACKET_LEN_MIN);
+        assert!(large.count() > 0, "{arq}, seed {seed}: small packets for nothing");
     }
 }
 

@@ -18,12 +18,12 @@ impl Connection {
     pub(super) fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) {
         let mut fin_acked = false;
         let (flow, delivery, black_hole) = (&mut self.flow, &mut self.delivery, &mut self.black_hole);
-        let outcome = self.sent.on_ack(ack, |packet, was_lost| {
+        let outcome = self.sent.on_ack(ack, |number, packet, was_lost| {
             fin_acked |= packet.carried == Carried::Fin;
             if let (Some(octets), Flow::Send(window)) = (packet.carried.octets(), &mut *flow) {
                 window.on_acked(&octets);
             }
-            black_hole.on_acked(packet.len);
+            black_hole.on_acked(number, packet.len);
             if let (Some(snapshot), false) = (&packet.snapshot, was_lost) {
                 delivery.on_acked(now, packet.sent_at, snapshot, packet.len as u64);
             }
@@ -88,7 +88,7 @@ impl Connection {
         self.loss_at = self.sent.detect_lost(now, threshold, loss_delay, |number, packet| {
             tracer.tell(|| TraceEvent::PacketLost { number });
             losses.add(packet);
-            black_hole.on_lost(packet.len);
+            black_hole.on_lost(number, packet.len);
             match (packet.carried, &mut *flow) {
                 (Carried::Data { offset, len }, Flow::Send(window)) => {
                     window.on_lost(&(offset..offset + u64::from(len)));
@@ -98,13 +98,17 @@ impl Connection {
             }
         });
         self.on_losses(now, &losses);
-        if self.packet_len > PACKET_LEN_MIN && self.black_hole.is_found() {
-            log::debug!("transfer {}: large packets vanish, going on with small ones", self.config.id);
-            self.packet_len = PACKET_LEN_MIN;
-        }
+        self.look_for_black_hole();
         // A packet that was only late comes within another round trip.
         if let Some(then) = now.checked_sub(loss_delay * 2) {
             self.sent.forget_lost(then);
+        }
+    }
+
+    fn look_for_black_hole(&mut self) {
+        if self.packet_len > PACKET_LEN_MIN && self.black_hole.is_found(self.arq.on_timeout()) {
+            log::debug!("transfer {}: large packets vanish, going on with small ones", self.config.id);
+            self.packet_len = PACKET_LEN_MIN;
         }
     }
 
@@ -122,11 +126,18 @@ impl Connection {
     /// Stop-and-wait and go-back-N: after a timeout everything in flight is sent again.
     pub(super) fn go_back(&mut self, now: Instant) {
         let mut losses = Losses::new(self.acked_at);
-        let tracer = &mut self.tracer;
+        let (tracer, black_hole) = (&mut self.tracer, &mut self.black_hole);
         self.sent.lose_all(|number, packet| {
             tracer.tell(|| TraceEvent::PacketLost { number });
+            // Those behind the first may have arrived: the receiver has thrown them away.
+            if losses.packets == 0 {
+                black_hole.on_lost(number, packet.len);
+            }
             losses.add(packet);
         });
+        self.look_for_black_hole();
+        // The first to be sent again is small, for nothing that follows it can be told from what is lost.
+        self.due.probes = u8::from(self.packet_len > PACKET_LEN_MIN && self.black_hole.is_suspected());
         if let Flow::Send(window) = &mut self.flow {
             window.go_back();
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PACKET_LEN_MIN;
+use super::arq::OnTimeout;
 use super::rtt::{GRANULARITY, Rtt};
 use super::sent::SentPacket;
 
@@ -90,31 +91,57 @@ impl Losses {
 /// Ours: so many large packets lost in a row, while a small one passes, are no accident (RFC 8899, 4.3).
 const LARGE_LOST_MAX: u32 = 3;
 
-/// Finds out that a path has stopped to carry packets above [`PACKET_LEN_MIN`].
+/// Ours: where only timeouts tell of losses, and each ACK that is lost makes one, three in a row are common on a bad link.
+const LARGE_LOST_MAX_GO_BACK: u32 = 6;
+
+/// Finds out that a path has stopped to carry packets above [`PACKET_LEN_MIN`]: large ones are lost in a row, in the order
+/// of their numbers, and a small one that was sent after the first of them comes through.
 #[derive(Debug, Default)]
 pub struct BlackHole {
+    /// How many large packets there are in the row, and the number of the first.
     large_lost: u32,
-    small_passed: bool,
+    first_lost: u64,
+    /// The largest numbers of packets that came through.
+    large_acked: Option<u64>,
+    small_acked: Option<u64>,
 }
 
 impl BlackHole {
     /// A packet of `len` octets has come through.
-    pub fn on_acked(&mut self, len: usize) {
-        if len > PACKET_LEN_MIN {
-            *self = BlackHole::default();
-        } else {
-            self.small_passed |= self.large_lost > 0;
+    pub fn on_acked(&mut self, number: u64, len: usize) {
+        if len <= PACKET_LEN_MIN {
+            self.small_acked = self.small_acked.max(Some(number));
+            return;
+        }
+        self.large_acked = self.large_acked.max(Some(number));
+        if number > self.first_lost {
+            self.large_lost = 0;
         }
     }
 
     /// A packet of `len` octets is lost.
-    pub fn on_lost(&mut self, len: usize) {
-        self.large_lost += u32::from(len > PACKET_LEN_MIN);
+    pub fn on_lost(&mut self, number: u64, len: usize) {
+        if len <= PACKET_LEN_MIN || self.large_acked.is_some_and(|acked| acked > number) {
+            return;
+        }
+        if self.large_lost == 0 {
+            self.first_lost = number;
+        }
+        self.large_lost += 1;
+    }
+
+    /// Whether it is time to see if a small packet passes.
+    pub fn is_suspected(&self) -> bool {
+        self.large_lost >= LARGE_LOST_MAX
     }
 
     /// Whether large packets vanish.
-    pub fn is_found(&self) -> bool {
-        self.small_passed && self.large_lost >= LARGE_LOST_MAX
+    pub fn is_found(&self, on_timeout: OnTimeout) -> bool {
+        let large_lost_max = match on_timeout {
+            OnTimeout::Probe => LARGE_LOST_MAX,
+            OnTimeout::GoBack => LARGE_LOST_MAX_GO_BACK,
+        };
+        self.large_lost >= large_lost_max && self.small_acked.is_some_and(|acked| acked > self.first_lost)
     }
 }
 
@@ -137,5 +164,41 @@ mod tests {
         assert_eq!(reordering.packet_threshold(), u64::MAX);
         reordering.on_ack(start + ms(80) * 24, &rtt);
         assert_eq!((reordering.packet_threshold(), reordering.loss_delay(&rtt)), (3, ms(90)));
+    }
+
+    const LARGE: usize = PACKET_LEN_MIN + 1;
+
+    #[test]
+    fn large_packets_vanish_when_three_in_a_row_do_and_a_small_one_does_not() {
+        let mut hole = BlackHole::default();
+        hole.on_acked(0, LARGE);
+        hole.on_acked(1, PACKET_LEN_MIN);
+        for number in 2..5 {
+            assert!(!hole.is_found(OnTimeout::Probe));
+            hole.on_lost(number, LARGE);
+        }
+        assert!(!hole.is_found(OnTimeout::Probe), "the small one had passed before");
+        hole.on_acked(5, PACKET_LEN_MIN);
+        assert!(hole.is_found(OnTimeout::Probe));
+        hole.on_acked(1, LARGE);
+        assert!(hole.is_found(OnTimeout::Probe), "it was only late");
+        hole.on_acked(6, LARGE);
+        assert!(!hole.is_found(OnTimeout::Probe));
+    }
+
+    #[test]
+    fn a_large_packet_that_passes_in_between_breaks_the_row() {
+        let mut hole = BlackHole::default();
+        // One ACK names 4, 6 and 8: what it shows to be lost lies between large packets that came.
+        [4, 6].into_iter().for_each(|number| hole.on_acked(number, LARGE));
+        hole.on_acked(8, PACKET_LEN_MIN);
+        [2, 3, 5, 7].into_iter().for_each(|number| hole.on_lost(number, LARGE));
+        assert!(!hole.is_found(OnTimeout::Probe));
+        [9, 10].into_iter().for_each(|number| hole.on_lost(number, LARGE));
+        assert!(hole.is_found(OnTimeout::Probe) && hole.is_suspected());
+        assert!(!hole.is_found(OnTimeout::GoBack), "that takes more");
+        hole.on_acked(8, LARGE);
+        hole.on_lost(11, LARGE);
+        assert!(!hole.is_found(OnTimeout::Probe) && !hole.is_suspected());
     }
 }

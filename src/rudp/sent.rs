@@ -232,7 +232,7 @@ impl SentPackets {
     pub fn on_ack(
         &mut self,
         ack: &Ack<'_>,
-        mut on_acked: impl FnMut(&SentPacket, bool),
+        mut on_acked: impl FnMut(u64, &SentPacket, bool),
     ) -> Result<AckOutcome, OptimisticAck> {
         let largest = ack.largest();
         let mut outcome = AckOutcome::default();
@@ -261,8 +261,9 @@ impl SentPackets {
                     self.in_flight -= 1;
                 }
                 outcome.newest_sent_at = Some(packet.sent_at);
-                outcome.is_largest_new = word_base + u64::from(bit.trailing_zeros()) == largest;
-                on_acked(packet, word.lost & bit != 0);
+                let number = word_base + u64::from(bit.trailing_zeros());
+                outcome.is_largest_new = number == largest;
+                on_acked(number, packet, word.lost & bit != 0);
             }
             word.in_flight &= !bits;
             word.lost &= !bits;

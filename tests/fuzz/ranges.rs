@@ -346,7 +346,7 @@ fn acknowledge(sent: &mut SentPackets, model: &mut Model, script: &mut Bytes<'_>
         return true;
     };
     let mut told = Vec::new();
-    let outcome = sent.on_ack(&ack, |packet, was_lost| told.push((packet.len, was_lost)));
+    let outcome = sent.on_ack(&ack, |number, packet, was_lost| told.push((number, packet.len, was_lost)));
     let named: Vec<u64> = (first_word..)
         .zip(&words)
         .flat_map(|(word, bits)| {
@@ -369,7 +369,8 @@ fn acknowledge(sent: &mut SentPackets, model: &mut Model, script: &mut Bytes<'_>
             (before != Fate::Done).then_some((*number, before, packet.1, packet.2))
         })
         .collect();
-    assert_eq!(told, news.iter().map(|&(_, fate, len, _)| (len, fate == Fate::Lost)).collect::<Vec<_>>());
+    let new = |&(number, fate, len, _): &_| (number, len, fate == Fate::Lost);
+    assert_eq!(told, news.iter().map(new).collect::<Vec<_>>());
     let arrived = news.iter().filter(|packet| packet.1 == Fate::InFlight);
     assert_eq!(outcome.acked_bytes, arrived.map(|packet| packet.2 as u64).sum::<u64>());
     assert_eq!(outcome.spurious as usize, news.iter().filter(|packet| packet.1 == Fate::Lost).count());

@@ -32,17 +32,17 @@ fn what_is_overtaken_by_three_is_lost_and_may_still_arrive() {
     for number in 0..5 {
         assert_eq!(push(&mut sent, data(number), 120, now), number);
     }
-    ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 240));
+    ack(&[1, 2], |ack| assert_eq!(sent.on_ack(ack, |_, _, _| ()).expect("sent").acked_bytes, 240));
     assert_eq!(
         sent.detect_lost(now, 3, DELAY, |_, _| panic!("only two have overtaken it")),
         Some(now + DELAY)
     );
-    ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 120));
+    ack(&[1, 2, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _, _| ()).expect("sent").acked_bytes, 120));
     let mut lost = Vec::new();
     assert_eq!(sent.detect_lost(now, 3, DELAY, |_, packet| lost.push(packet.carried)), None);
     assert_eq!(lost, [data(0)]);
     assert_eq!((sent.bytes_in_flight(), sent.lowest_tracked()), (120, 0));
-    ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").spurious, 1));
+    ack(&[0, 3], |ack| assert_eq!(sent.on_ack(ack, |_, _, _| ()).expect("sent").spurious, 1));
     assert_eq!(sent.lowest_tracked(), 4);
 }
 
@@ -50,7 +50,7 @@ fn what_is_overtaken_by_three_is_lost_and_may_still_arrive() {
 fn what_is_late_is_lost_by_time_but_not_what_is_newer_than_every_ack() {
     let (now, mut sent) = (Instant::now(), SentPackets::default());
     (0..3).for_each(|number| _ = push(&mut sent, data(number), 100, now));
-    ack(&[1], |ack| _ = sent.on_ack(ack, |_, _| ()).expect("sent"));
+    ack(&[1], |ack| _ = sent.on_ack(ack, |_, _, _| ()).expect("sent"));
     let mut lost = 0;
     assert_eq!(sent.detect_lost(now + DELAY, 3, DELAY, |_, _| lost += 1), None);
     assert_eq!((lost, sent.bytes_in_flight()), (1, 100));
@@ -62,10 +62,10 @@ fn an_ack_of_a_number_that_was_skipped_or_not_sent_is_found_out() {
     push(&mut sent, data(0), 100, now);
     sent.skip(now);
     push(&mut sent, data(2), 100, now);
-    ack(&[0, 1], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
-    ack(&[3], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
-    ack(&[1_000], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_err()));
-    ack(&[0, 2], |ack| assert!(sent.on_ack(ack, |_, _| ()).is_ok()));
+    ack(&[0, 1], |ack| assert!(sent.on_ack(ack, |_, _, _| ()).is_err()));
+    ack(&[3], |ack| assert!(sent.on_ack(ack, |_, _, _| ()).is_err()));
+    ack(&[1_000], |ack| assert!(sent.on_ack(ack, |_, _, _| ()).is_err()));
+    ack(&[0, 2], |ack| assert!(sent.on_ack(ack, |_, _, _| ()).is_ok()));
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn the_books_stay_small_and_an_old_ack_is_harmless() {
         assert_eq!(push(&mut sent, data(number), 100, now), number);
         if number % 50 == 49 {
             let numbers: Vec<u64> = (number - 49..=number).collect();
-            ack(&numbers, |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 5_000));
+            ack(&numbers, |ack| assert_eq!(sent.on_ack(ack, |_, _, _| ()).expect("sent").acked_bytes, 5_000));
         }
     }
     assert!(sent.packets.len() <= 128 && sent.bytes_in_flight() == 0);
-    ack(&[3, 9_999], |ack| assert_eq!(sent.on_ack(ack, |_, _| ()).expect("sent").acked_bytes, 0));
+    ack(&[3, 9_999], |ack| assert_eq!(sent.on_ack(ack, |_, _, _| ()).expect("sent").acked_bytes, 0));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn lost_packets_do_not_keep_new_ones_waiting() {
         push(&mut sent, Carried::Ping, 50, now);
     }
     let numbers: Vec<u64> = (1..TRACKED_MAX).collect();
-    ack(&numbers, |ack| _ = sent.on_ack(ack, |_, _| ()).expect("sent"));
+    ack(&numbers, |ack| _ = sent.on_ack(ack, |_, _, _| ()).expect("sent"));
     assert_eq!(sent.detect_lost(now, 3, DELAY, |_, _| ()), None, "no timer is set");
     assert!(!sent.is_any_in_flight() && !sent.has_room());
     assert!(sent.make_room() && sent.has_room());
