@@ -70,6 +70,11 @@ impl Room {
         self.members.get(&id).map(|member| &member.nick)
     }
 
+    /// Who has this nick.
+    pub fn holder(&self, nick: &Nick) -> Option<MemberId> {
+        self.by_nick.get(nick).copied()
+    }
+
     /// Lets somebody in who is not here yet; a `quiet` one comes, goes and changes names without a notice.
     pub fn join(&mut self, id: MemberId, nick: Nick, quiet: bool) -> Result<Vec<Delivery>, NickTaken> {
         assert!(!self.members.contains_key(&id), "a member joins once");

@@ -10,15 +10,16 @@ use std::time::Instant;
 use log::{debug, info};
 use parking_lot::{Condvar, Mutex};
 
+use super::challenge::Pulse;
 use super::limits::Limits;
 use super::outbox::{Gauge, Line};
-use super::transfers::Transfers;
+use super::transfers::{Transfer, Transfers};
 use super::writer::Writer;
 use crate::chat::room::{Audience, Delivery, MemberId, NickTaken, Room};
 use crate::transfer::disk::Disk;
 use crate::transfer::pool::Pool;
 use crate::transfer::shelf::Shelf;
-use crate::wire::message::ServerMessage;
+use crate::wire::message::{ServerMessage, TransferId};
 use crate::wire::name::Nick;
 
 /// What all threads of a server share.
@@ -57,6 +58,18 @@ struct Connection {
     ip: IpAddr,
     /// It carries a file, not lines.
     is_data: bool,
+    pulse: Arc<Pulse>,
+    /// When somebody else wanted its nick last.
+    challenged_at: Option<Instant>,
+}
+
+/// What is left to do for one who has left.
+#[derive(Debug)]
+struct Departed {
+    id: MemberId,
+    nick: Option<Nick>,
+    stream: Option<Arc<TcpStream>>,
+    transfers: Vec<(TransferId, Transfer)>,
 }
 
 /// One connection's place in the hub, held by its reader. However that thread ends, dropping this gives the place and
@@ -68,6 +81,7 @@ pub(super) struct Seat {
     pub(super) stream: Arc<TcpStream>,
     pub(super) peer: SocketAddr,
     pub(super) gauge: Arc<Gauge>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Why somebody cannot come in now.
@@ -102,7 +116,7 @@ impl Hub {
         stream: Arc<TcpStream>,
         peer: SocketAddr,
     ) -> Result<Seat, NotAdmitted> {
-        let gauge = Arc::new(Gauge::default());
+        let (gauge, pulse) = (Arc::new(Gauge::default()), Arc::new(Pulse::default()));
         let ip = peer.ip().to_canonical();
         let mut state = self.state.lock();
         if self.is_closing() {
@@ -118,8 +132,14 @@ impl Hub {
         *from_ip += 1;
         state.last_id += 1;
         let id = MemberId(state.last_id);
-        let connection =
-            Connection { stream: Arc::clone(&stream), gauge: Arc::clone(&gauge), ip, is_data: false };
+        let connection = Connection {
+            stream: Arc::clone(&stream),
+            gauge: Arc::clone(&gauge),
+            ip,
+            is_data: false,
+            pulse: Arc::clone(&pulse),
+            challenged_at: None,
+        };
         state.connections.insert(id, connection);
         state.unregistered.insert(id);
         self.writer.add(id, Arc::clone(&stream), Arc::clone(&gauge));
@@ -129,7 +149,7 @@ impl Hub {
             debug!("connection {}: evicted, too many have not said HELLO", id.0);
             let _ = stream.shutdown(Shutdown::Both);
         }
-        Ok(Seat { hub: Arc::clone(self), id, stream, peer, gauge })
+        Ok(Seat { hub: Arc::clone(self), id, stream, peer, gauge, pulse })
     }
 
     /// Everybody who may be here and everything that may travel: so many threads at most, also those that are ending.
@@ -138,12 +158,13 @@ impl Hub {
         clients_max.saturating_add(unregistered_max).saturating_add(transfers_max)
     }
 
-    /// Lets a connection into the room.
+    /// Lets a connection into the room. Whoever holds the nick at the same address and is not there any more, goes.
     pub(super) fn join(&self, seat: &Seat, nick: &Nick, quiet: bool) -> Result<(), NotAdmitted> {
         let mut state = self.state.lock();
         if self.is_closing() {
             return Err(NotAdmitted::Closing);
         }
+        let displaced = self.challenge(&mut state, seat, nick).map(|id| self.depart(&mut state, id));
         if state.room.len() >= self.limits.clients_max {
             return Err(NotAdmitted::Full);
         }
@@ -152,8 +173,33 @@ impl Hub {
         self.writer.enter(seat.id);
         self.deliver(&state, deliveries);
         drop(state);
+        if let Some(departed) = displaced {
+            // Its reader sees the end of the stream and does the rest.
+            let _ = departed.stream.as_ref().map(|stream| stream.shutdown(Shutdown::Both));
+            self.after(departed);
+        }
         info!("{nick} joined from {} (connection {})", seat.peer, seat.id.0);
         Ok(())
+    }
+
+    /// Somebody wants a nick. Its holder, if at the same address, is asked whether it is there, or is given back when
+    /// it has not said anything since it was asked long enough ago.
+    fn challenge(&self, state: &mut State, seat: &Seat, nick: &Nick) -> Option<MemberId> {
+        let holder = state.room.holder(nick)?;
+        let connection = state.connections.get_mut(&holder)?;
+        if connection.ip != seat.peer.ip().to_canonical() {
+            return None;
+        }
+        let now = Instant::now();
+        if connection.pulse.challenge() {
+            connection.challenged_at = Some(now);
+            debug!("connection {}: challenged by connection {}", holder.0, seat.id.0);
+            let ping = ServerMessage::Ping(String::new());
+            self.deliver(state, vec![Delivery { to: Audience::One(holder), message: ping }]);
+            return None;
+        }
+        let is_late = connection.challenged_at? + self.limits.challenge_after <= now;
+        (is_late && connection.pulse.displace()).then_some(holder)
     }
 
     /// Does something in the room, and tells everybody what it says they must be told, in one order for all.
@@ -197,13 +243,23 @@ impl Hub {
     /// Ends somebody's membership: the nick is free, the others know, the transfers end, what waits is still sent.
     /// Doing it twice changes nothing.
     pub(super) fn leave(&self, id: MemberId) {
-        let mut state = self.state.lock();
+        let departed = self.depart(&mut self.state.lock(), id);
+        self.after(departed);
+    }
+
+    /// The part of it under the lock.
+    fn depart(&self, state: &mut State, id: MemberId) -> Departed {
         let nick = state.room.nick(id).cloned();
+        let stream = state.connections.get(&id).map(|connection| Arc::clone(&connection.stream));
         let deliveries = state.room.leave(id);
         let transfers = state.transfers.remove_owned(id);
-        self.deliver(&state, deliveries);
+        self.deliver(state, deliveries);
         self.writer.close(id);
-        drop(state);
+        Departed { id, nick, stream, transfers }
+    }
+
+    /// The part of it that may take its time.
+    fn after(&self, Departed { id, nick, transfers, .. }: Departed) {
         self.end_transfers(transfers);
         if let Some(nick) = nick {
             info!("{nick} left (connection {})", id.0);
@@ -293,73 +349,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transfer::pool::PoolConfig;
-    use crate::transfer::tuning::Tuning;
-    use std::io::Read as _;
-    use std::net::{Ipv4Addr, TcpListener};
-
-    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    /// A hub, and a source of connected sockets.
-    fn hub() -> (Arc<Hub>, TcpListener) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let shelf = Shelf::open(folder.path()).expect("a shelf");
-        let pool =
-            Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, tuning: Tuning::default() });
-        let limits = Limits::default();
-        let writer = Writer::start(&limits).expect("a thread");
-        let hub = Hub::new(limits, writer, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);
-        (Arc::new(hub), TcpListener::bind((LOCAL, 0)).expect("bound"))
-    }
-
-    /// A connection that pretends to come from `ip`.
-    fn admit(
-        hub: &Arc<Hub>,
-        listener: &TcpListener,
-        ip: impl Into<IpAddr>,
-    ) -> Result<(Seat, TcpStream), NotAdmitted> {
-        let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
-        let (server, _) = listener.accept().expect("accepted");
-        Ok((hub.admit(Arc::new(server), SocketAddr::new(ip.into(), 1))?, client))
-    }
-
-    #[test]
-    fn r24_one_address_has_sixteen_connections() {
-        let (hub, listener) = hub();
-        let (one, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
-        let admit = |ip: IpAddr| admit(&hub, &listener, ip);
-        let mut seats: Vec<_> = (0..16).map(|_| admit(one.into()).expect("there is room")).collect();
-        assert_eq!(admit(one.into()).map(|_| ()), Err(NotAdmitted::Address));
-        assert_eq!(
-            admit(one.to_ipv6_mapped().into()).map(|_| ()),
-            Err(NotAdmitted::Address),
-            "the same address"
-        );
-        assert!(admit(other.into()).is_ok());
-        seats.pop();
-        assert!(admit(one.into()).is_ok(), "a place is free again");
-        let loopback: Vec<_> = (0..40).map(|_| admit(LOCAL)).collect();
-        assert!(loopback.iter().all(Result::is_ok), "there everybody has the same address");
-    }
-
-    #[test]
-    fn a_place_and_its_nick_are_free_even_after_a_panic() {
-        let (hub, listener) = hub();
-        let nick = Nick::parse("alice").expect("a nick");
-        let (seat, mut client) = admit(&hub, &listener, LOCAL).expect("there is room");
-        hub.join(&seat, &nick, false).expect("a free nick");
-        let panicked = std::thread::spawn(move || {
-            let _seat = seat;
-            panic!("on purpose");
-        })
-        .join();
-        assert!(panicked.is_err());
-        let mut heard = String::new();
-        client.read_to_string(&mut heard).expect("closed in order");
-        assert_eq!(heard, "WELCOME_alice v=1 max=4096\n");
-        let (again, _client) = admit(&hub, &listener, LOCAL).expect("there is room");
-        assert_eq!(hub.join(&again, &nick, false), Ok(()));
-    }
-}
+mod tests;

@@ -27,6 +27,9 @@ pub struct Limits {
     pub ping_after: Duration,
     /// After this silence the connection is closed.
     pub silence_max: Duration,
+    /// A holder of a nick that somebody at its address wants is asked whether it is there; silent for so long from then
+    /// on, it loses the nick.
+    pub challenge_after: Duration,
     /// Transfers of one member at a time, open offers included.
     pub transfers_per_client: usize,
     /// Offers of one member that nobody has taken up yet.
@@ -59,6 +62,7 @@ impl Default for Limits {
             blocked_max: Duration::from_secs(10),
             ping_after: Duration::from_secs(90),
             silence_max: Duration::from_secs(150),
+            challenge_after: Duration::from_secs(3),
             transfers_per_client: 8,
             offers_per_client: 4,
             transfers_max: 1024,

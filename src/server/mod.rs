@@ -8,6 +8,7 @@
 //!
 //! [`Server::start`] starts it all, and returns; [`Server::shutdown`] ends it all.
 
+mod challenge;
 mod downloads;
 mod hub;
 mod limits;

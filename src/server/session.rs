@@ -35,6 +35,8 @@ enum End {
     Strikes,
     #[error("silent for too long")]
     Timeout,
+    #[error("somebody at its address has taken the nick back")]
+    Displaced,
     #[error("the server closes")]
     Closing,
     #[error("it was a transfer's connection")]
@@ -123,13 +125,15 @@ impl Session {
         if let Stage::Member { .. } = self.stage {
             self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
         }
+        self.seat.pulse.listen();
         loop {
             let now = Instant::now();
             self.on_silence(now)?;
             self.set_timeout(now)?;
             match self.buffer.read_from(&mut &*self.seat.stream) {
                 Ok(0) => return Err(End::Eof),
-                Ok(_) => return Ok(()),
+                Ok(_) if self.seat.pulse.hear() => return Ok(()),
+                Ok(_) => return Err(End::Displaced),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                     _ => return Err(End::Lost(error)),

@@ -121,7 +121,11 @@ pub(crate) struct RawClient {
 
 impl RawClient {
     pub(crate) fn connect(addr: SocketAddr) -> RawClient {
-        let stream = TcpStream::connect(addr).expect("connected");
+        Self::over(TcpStream::connect(addr).expect("connected"))
+    }
+
+    /// The same over a connection of the caller's.
+    pub(crate) fn over(stream: TcpStream) -> RawClient {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");

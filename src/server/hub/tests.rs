@@ -1,0 +1,65 @@
+//! Places, addresses and nicks, with real sockets and without conversations.
+
+use super::*;
+use crate::transfer::pool::PoolConfig;
+use crate::transfer::tuning::Tuning;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A hub, and a source of connected sockets.
+fn hub() -> (Arc<Hub>, TcpListener) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shelf = Shelf::open(folder.path()).expect("a shelf");
+    let pool = Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, tuning: Tuning::default() });
+    let limits = Limits::default();
+    let writer = Writer::start(&limits).expect("a thread");
+    let hub = Hub::new(limits, writer, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);
+    (Arc::new(hub), TcpListener::bind((LOCAL, 0)).expect("bound"))
+}
+
+/// A connection that pretends to come from `ip`.
+fn admit(
+    hub: &Arc<Hub>,
+    listener: &TcpListener,
+    ip: impl Into<IpAddr>,
+) -> Result<(Seat, TcpStream), NotAdmitted> {
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    Ok((hub.admit(Arc::new(server), SocketAddr::new(ip.into(), 1))?, client))
+}
+
+#[test]
+fn r24_one_address_has_sixteen_connections() {
+    let (hub, listener) = hub();
+    let (one, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+    let admit = |ip: IpAddr| admit(&hub, &listener, ip);
+    let mut seats: Vec<_> = (0..16).map(|_| admit(one.into()).expect("there is room")).collect();
+    assert_eq!(admit(one.into()).map(|_| ()), Err(NotAdmitted::Address));
+    assert_eq!(admit(one.to_ipv6_mapped().into()).map(|_| ()), Err(NotAdmitted::Address), "the same address");
+    assert!(admit(other.into()).is_ok());
+    seats.pop();
+    assert!(admit(one.into()).is_ok(), "a place is free again");
+    let loopback: Vec<_> = (0..40).map(|_| admit(LOCAL)).collect();
+    assert!(loopback.iter().all(Result::is_ok), "there everybody has the same address");
+}
+
+#[test]
+fn a_place_and_its_nick_are_free_even_after_a_panic() {
+    let (hub, listener) = hub();
+    let nick = Nick::parse("alice").expect("a nick");
+    let (seat, mut client) = admit(&hub, &listener, LOCAL).expect("there is room");
+    hub.join(&seat, &nick, false).expect("a free nick");
+    let panicked = std::thread::spawn(move || {
+        let _seat = seat;
+        panic!("on purpose");
+    })
+    .join();
+    assert!(panicked.is_err());
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).expect("closed in order");
+    assert_eq!(heard, "WELCOME_alice v=1 max=4096\n");
+    let (again, _client) = admit(&hub, &listener, LOCAL).expect("there is room");
+    assert_eq!(hub.join(&again, &nick, false), Ok(()));
+}
