@@ -322,7 +322,8 @@ fn a_damaged_file_is_exit_7_and_leaves_nothing() {
 
 #[test]
 fn a_server_that_vanishes_or_sends_too_much_leaves_nothing() {
-    let (output, folder) = run(&["get", "lore.txt", "--tcp", "-o", "mine.txt"], |peer, listener| {
+    let get_mine = ["get", "lore.txt", "--tcp", "-o", "mine.txt", "--reconnect-for", "0"];
+    let (output, folder) = run(&get_mine, |peer, listener| {
         let port = listener.local_addr().expect("an address").port();
         peer.answer("GET_tcp lore.txt", &[&format!("OFFER_7 tcp {port} {TOKEN} 5 {MTIME} - lore.txt")]);
         let mut stream = accept(listener);
@@ -339,7 +340,7 @@ fn a_server_that_vanishes_or_sends_too_much_leaves_nothing() {
     assert_exit(&output, 6, "more than it had announced");
     assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
 
-    let (output, _folder) = run(&["get", "lore.txt", "--tcp"], |peer, _| {
+    let (output, _folder) = run(&["get", "lore.txt", "--tcp", "--reconnect-for", "0"], |peer, _| {
         assert_eq!(peer.line(), "GET_tcp lore.txt");
     });
     assert_exit(&output, 3, "the connection to the server is lost");
@@ -557,7 +558,8 @@ fn a_ping_is_answered_and_a_kick_is_exit_10() {
         peer.say("BYE_too many bad lines");
     });
     assert_exit(&output, 10, "too many bad lines");
-    let (output, _folder) = run(&["listen"], |peer, _| peer.say("BYE_the server is going down"));
+    let (output, _folder) =
+        run(&["listen", "--reconnect-for", "0"], |peer, _| peer.say("BYE_the server is going down"));
     assert_exit(&output, 3, "the server is going down");
 }
 

@@ -10,6 +10,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,25 +133,32 @@ fn assert_resumed(event: &serde_json::Value, noted_at_least: u64) {
     assert!(from + MIB > noted_at_least, "{noted_at_least} were noted, but {event}");
 }
 
-/// Passes connections on to the server; of what a file's own connection brings, only the first octets.
-fn relay(server: SocketAddr, octets: u64) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+/// Passes connections on to the server. Before it is open it holds each connection back, a file's own, that brings more
+/// than so many octets, and then ends it; those that come later it lets pass.
+fn relay(server: SocketAddr, octets: u64) -> (SocketAddr, Arc<AtomicBool>) {
+    // A file's connection goes to the port of the room, so the relay has the same at another address.
+    let listener = TcpListener::bind(("127.0.0.2", server.port())).expect("the port");
     let address = listener.local_addr().expect("its address");
+    let is_open = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&is_open);
     thread::spawn(move || {
         for (client, server) in listener.incoming().map(|client| (client, TcpStream::connect(server))) {
             let (client, server) = (client.expect("a client"), server.expect("a server"));
             for (from, to) in [(&client, &server), (&server, &client)] {
                 let (mut from, mut to) =
                     (from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
+                let open = Arc::clone(&open);
                 thread::spawn(move || {
+                    let was_open = open.load(Ordering::Relaxed);
                     let mut buffer = [0; 16_384];
                     let mut passed = 0;
                     while let Ok(len @ 1..) = from.read(&mut buffer) {
                         // No conversation is that long: it is a file.
-                        if passed + len as u64 > octets {
-                            loop {
-                                thread::park();
+                        if passed + len as u64 > octets && !was_open {
+                            while !open.load(Ordering::Relaxed) {
+                                thread::park_timeout(Duration::from_millis(10));
                             }
+                            break;
                         }
                         passed += len as u64;
                         if to.write_all(&buffer[..len]).is_err() {
@@ -161,7 +170,7 @@ fn relay(server: SocketAddr, octets: u64) -> SocketAddr {
             }
         }
     });
-    address
+    (address, is_open)
 }
 
 #[test]
@@ -200,7 +209,7 @@ fn r19_a_killed_upload_over_udp_goes_on() {
 fn r19_a_killed_download_over_tcp_goes_on() {
     for seed in 0..runs() {
         let scene = Scene::new(size(), seed);
-        let address = relay(scene.server.addr, size() * 9 / 10);
+        let (address, _) = relay(scene.server.addr, size() * 9 / 10);
         let child = scene.client(address, &["get", "big.bin", "--tcp"]).spawn().expect("it starts");
         kill_at(child, &scene.downloaded(), size() * 4 / 5);
         let event = transfer(&scene.run(&["get", "big.bin", "--tcp"]));
@@ -213,16 +222,19 @@ fn r19_a_killed_download_over_tcp_goes_on() {
 }
 
 #[test]
-fn r19_an_upload_goes_on_at_the_server_where_it_began_alone() {
+fn r19_a_killed_upload_over_tcp_goes_on() {
     for seed in 0..runs() {
         let scene = Scene::new(size(), seed);
-        let address = relay(scene.server.addr, size() * 9 / 10);
+        let (address, is_open) = relay(scene.server.addr, size() * 9 / 10);
         let child = scene.client(address, &["put", "mine.bin", "--tcp"]).spawn().expect("it starts");
         let at = size() * 4 / 5;
         kill_at(child, &scene.uploaded(), at);
-        // Tokens are kept by the server's address, and that was the relay's.
-        let anew = transfer(&scene.run(&["put", "mine.bin"]));
-        assert_eq!(anew["resumed_from"], 0, "{anew}");
+        is_open.store(true, Ordering::Relaxed);
+        let output = scene.client(address, &["put", "mine.bin", "--tcp"]).output().expect("it runs");
+        let event = transfer(&output);
+        assert_resumed(&event, at);
+        let mine = fs::read(scene.home.path().join("mine.bin")).expect("it");
+        assert_eq!(fs::read(scene.uploaded()).expect("it"), mine);
     }
 }
 

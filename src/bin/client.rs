@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use packetboat::chat::command;
@@ -29,7 +30,7 @@ Examples:
   echo hello | client 127.0.0.1 alice       say each line of a pipe",
     after_help = "\
 Exit codes:
-  0 done, 1 other failure, 2 usage, 3 cannot connect or connection lost, 4 nickname refused,
+  0 done, 1 other failure, 2 usage, 3 cannot connect, or lost and not regained, 4 nickname refused,
   5 no such file or user, 6 transfer incomplete, 7 digest mismatch, 8 declined,
   9 target exists, 10 kicked, 130 SIGINT, 143 SIGTERM"
 )]
@@ -61,6 +62,10 @@ struct Cli {
     /// Answer every question with yes
     #[arg(short, long, global = true)]
     yes: bool,
+
+    /// How long to try to come back when the connection is lost; 0 is not at all [default: 300 at a terminal, else 60]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    reconnect_for: Option<u32>,
 
     /// Tell less: no comings and goings, no progress
     #[arg(short, long, global = true)]
@@ -177,6 +182,7 @@ fn main() -> ExitCode {
         quiet: cli.quiet,
         no_input: cli.no_input,
         yes: cli.yes,
+        reconnect_for: cli.reconnect_for.map(|seconds| Duration::from_secs(seconds.into())),
         tuning,
     }))
 }

@@ -1,12 +1,15 @@
 //! The console: a person, or a pipe, talks in the room.
 
+mod heard;
+mod link;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::DOWNLOADS_FOLDER;
 use super::error::ClientError;
 use super::event::{Event, Events};
-use super::listing::{FileList, Roll, Step};
+use super::listing::{FileList, Roll};
 use super::oneshot::put_name;
 use super::report::{self, Report};
 use super::show::Screen;
@@ -14,7 +17,6 @@ use super::transfers::{Reaction, Transfers, Want, What};
 use super::typed::Typed;
 use crate::chat::command::{self, Command, Wanted};
 use crate::transfer::sink::Target;
-use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, FileEntry, ServerMessage, Transport};
 use crate::wire::name::{FileName, Nick};
 use crate::wire::text;
@@ -52,7 +54,6 @@ pub fn talk(
         leaving: Leaving::No,
         answers_yes,
         heard_at: Instant::now(),
-        last_code: None,
     }
     .run()
 }
@@ -88,8 +89,6 @@ struct Console<'a> {
     answers_yes: bool,
     /// When anything happened last.
     heard_at: Instant,
-    /// The code of the server's last line, where that was an ERR.
-    last_code: Option<ErrorCode>,
 }
 
 impl Console<'_> {
@@ -101,8 +100,8 @@ impl Console<'_> {
             self.notice("what you type is said to everyone; /help lists the commands")?;
         }
         loop {
-            if self.leaving == Leaving::WhenIdle && self.is_idle() {
-                self.events.session.say(&ClientMessage::Quit);
+            if self.leaving == Leaving::WhenIdle && self.is_idle() && self.events.is_connected() {
+                self.events.quit();
                 self.leaving = Leaving::AfterBye;
             }
             let event = self.next_event()?;
@@ -111,23 +110,19 @@ impl Console<'_> {
             }
             match event {
                 Event::Typed(typed) => self.on_typed(typed)?,
+                // To our QUIT.
                 Event::Server(ServerMessage::Bye(reason)) => {
-                    if matches!(self.leaving, Leaving::AfterBye | Leaving::By(_)) {
-                        return self.screen.show(&Report::Bye { reason });
-                    }
-                    self.finish_transfers(&reason)?;
-                    return Err(ClientError::bye(reason, self.last_code));
+                    return self.screen.show(&Report::Bye { reason });
                 }
                 Event::Server(message) => self.on_server(message)?,
                 Event::Transfer(event) => {
                     let reactions = self.transfers.on_transfer(event);
                     self.react(reactions)?;
                 }
-                Event::Lost(_) if matches!(self.leaving, Leaving::By(_)) => return Ok(()),
-                Event::Lost(why) => {
-                    self.finish_transfers(&why)?;
-                    return Err(ClientError::Lost(why));
-                }
+                Event::Lost { why, unconfirmed } => self.on_lost(why, unconfirmed)?,
+                Event::Reconnected => self.on_reconnected()?,
+                Event::GaveUp(_) if matches!(self.leaving, Leaving::By(_)) => return Ok(()),
+                Event::GaveUp(error) => return self.give_up(error),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
                 Event::Tick => {
                     if matches!(self.leaving, Leaving::By(deadline) if deadline <= Instant::now()) {
@@ -169,6 +164,9 @@ impl Console<'_> {
 
     /// When a server that says nothing after the end of the input is not waited for any more.
     fn give_up_at(&self) -> Option<Instant> {
+        if !self.events.is_connected() {
+            return None;
+        }
         let patience = SILENCE_MAX.saturating_add(SILENCE_PER_LINE * self.events.session.lines_said);
         match self.leaving {
             Leaving::WhenIdle | Leaving::AfterBye if self.transfers.unanswered_since().is_none() => {
@@ -180,38 +178,24 @@ impl Console<'_> {
     }
 
     fn prompt(&mut self) -> Result<(), ClientError> {
-        let nick = &self.events.session.nick;
-        match &self.partner {
-            Some(partner) => self.screen.prompt(&format!("{nick}->{partner}> ")),
-            None => self.screen.prompt(&format!("{nick}> ")),
+        let mut prompt = self.events.session.nick.to_string();
+        if let Some(partner) = &self.partner {
+            prompt = format!("{prompt}->{partner}");
         }
+        if !self.events.is_connected() {
+            prompt.push_str(" (away)");
+        }
+        self.screen.prompt(&format!("{prompt}> "))
     }
 
     fn notice(&mut self, text: &str) -> Result<(), ClientError> {
         self.screen.show(&Report::Notice { text: text.into() })
     }
 
-    /// The session is over: what is complete is still verified and kept, the rest is told to have failed.
-    fn finish_transfers(&mut self, why: &str) -> Result<(), ClientError> {
-        let reactions = self.transfers.on_lost(why);
-        self.react(reactions)?;
-        while !self.transfers.is_idle() {
-            match self.events.next(None) {
-                Event::Transfer(event) => {
-                    let reactions = self.transfers.on_transfer(event);
-                    self.react(reactions)?;
-                }
-                Event::Signal(signal) => return Err(ClientError::Signal(signal)),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     fn react(&mut self, reactions: Vec<Reaction>) -> Result<(), ClientError> {
         for reaction in reactions {
             match reaction {
-                Reaction::Say(message) => self.events.session.say(&message),
+                Reaction::Say(message) => self.events.session.say(message),
                 Reaction::Tell(report) => self.screen.show(&report)?,
                 Reaction::Ask(view) => {
                     let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
@@ -258,7 +242,7 @@ impl Console<'_> {
                 Some(partner) => self.whisper(&partner, &text),
                 None => {
                     for piece in text::pieces(&text) {
-                        self.events.session.say(&ClientMessage::All(piece.into()));
+                        self.events.session.say(ClientMessage::All(piece.into()));
                     }
                     Ok(())
                 }
@@ -280,14 +264,14 @@ impl Console<'_> {
             Command::Who => {
                 if self.roll.is_none() {
                     self.roll = Some(Roll::default());
-                    self.events.session.say(&ClientMessage::Who);
+                    self.events.session.say(ClientMessage::Who);
                 }
                 Ok(())
             }
             Command::Files => {
                 if self.file_list.is_none() {
                     self.file_list = Some(FileList::default());
-                    self.events.session.say(&ClientMessage::Files(None));
+                    self.events.session.say(ClientMessage::Files(None));
                 }
                 Ok(())
             }
@@ -321,7 +305,7 @@ impl Console<'_> {
                 self.react_or(reactions, "nothing was asked")
             }
             Command::Nick(nick) => {
-                self.events.session.say(&ClientMessage::Nick(nick));
+                self.events.session.say(ClientMessage::Nick(nick));
                 Ok(())
             }
             Command::Help => self.screen.tell(command::help()),
@@ -331,7 +315,7 @@ impl Console<'_> {
 
     fn whisper(&mut self, to: &Nick, text: &str) -> Result<(), ClientError> {
         for piece in text::pieces(text) {
-            self.events.session.say(&ClientMessage::Pm(to.clone(), piece.into()));
+            self.events.session.say(ClientMessage::Pm(to.clone(), piece.into()));
             self.screen.show(&Report::Sent { to: Some(to.to_string()), text: piece.into() })?;
         }
         Ok(())
@@ -393,88 +377,10 @@ impl Console<'_> {
             self.screen.complain("cancelled", &text)?;
             self.transfers.close();
         }
-        self.events.session.say(&ClientMessage::Quit);
-        self.leaving = Leaving::By(Instant::now() + QUIT_MAX);
-        Ok(())
-    }
-
-    fn on_server(&mut self, message: ServerMessage) -> Result<(), ClientError> {
-        self.last_code = message.error_code();
-        let message = match self.transfers.on_server(message) {
-            Ok(reactions) => return self.react(reactions),
-            Err(message) => message,
-        };
-        let own = &mut self.events.session.nick;
-        let report = match message {
-            // At a terminal it stands there already, behind the prompt.
-            ServerMessage::Msg(from, _) if self.screen.interactive && from == *own => return Ok(()),
-            ServerMessage::Nick(old, new) => {
-                let known = [Some(own), self.partner.as_mut(), self.whisperer.as_mut()];
-                for nick in known.into_iter().flatten().filter(|nick| **nick == old) {
-                    *nick = new.clone();
-                }
-                Report::Nick { old: old.to_string(), new: new.to_string() }
-            }
-            ServerMessage::Users(total, nicks) => return self.on_users(total, nicks),
-            ServerMessage::Files(count) => {
-                let step = self.file_list.as_mut().map(|list| list.on_count(count));
-                return self.on_list_step(step);
-            }
-            ServerMessage::File(entry) => {
-                let step = self.file_list.as_mut().map(|list| list.on_file(entry));
-                return self.on_list_step(step);
-            }
-            ServerMessage::Err { code, request, words } => {
-                match request.as_str() {
-                    "FILES" => {
-                        self.file_list = None;
-                        self.by_number.clear();
-                    }
-                    "WHO" => self.roll = None,
-                    _ => {}
-                }
-                return self.screen.complain_of(&ClientError::Refused { code, words });
-            }
-            other => {
-                if let ServerMessage::Pm(from, _) = &other {
-                    self.whisperer = Some(from.clone());
-                }
-                let Some(report) = Report::of(other) else { return Ok(()) };
-                report
-            }
-        };
-        self.screen.show(&report)?;
-        match (&report, &self.partner) {
-            (Report::Leave { nick }, Some(partner)) if Nick::parse(nick).as_ref() == Ok(partner) => {
-                let text = format!("{nick} does not hear you any more; /all talks to everyone again");
-                self.notice(&text)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn on_users(&mut self, total: usize, nicks: Vec<Nick>) -> Result<(), ClientError> {
-        let Some(mut roll) = self.roll.take() else { return Ok(()) };
-        if !roll.on_users(total, nicks) {
-            self.roll = Some(roll);
-            return Ok(());
-        }
-        self.screen.show(&Report::Users { nicks: roll.nicks.iter().map(Nick::to_string).collect() })
-    }
-
-    fn on_list_step(&mut self, step: Option<Step>) -> Result<(), ClientError> {
-        match step {
-            Some(Step::Ask(after)) => self.events.session.say(&ClientMessage::Files(Some(after))),
-            Some(Step::Complete) => {
-                self.shelf = self.file_list.take().unwrap_or_default().entries;
-                let files = self.shelf.iter().map(Into::into).collect();
-                self.screen.show(&Report::Files { files })?;
-                return std::mem::take(&mut self.by_number)
-                    .into_iter()
-                    .try_for_each(|get| self.on_command(get));
-            }
-            Some(Step::Wait) | None => {}
-        }
+        let patience = if self.events.is_connected() { QUIT_MAX } else { Duration::ZERO };
+        self.tell_unsaid()?;
+        self.events.quit();
+        self.leaving = Leaving::By(Instant::now() + patience);
         Ok(())
     }
 }

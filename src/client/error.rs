@@ -2,9 +2,11 @@
 
 use std::io;
 
+use super::address::Address;
 use super::transfers::Failed;
 use crate::transfer::TransferError;
 use crate::wire::ErrorCode;
+use crate::wire::name::Nick;
 use crate::wire::text::sanitise;
 
 /// Why the client ends early. `Display` says it to the person, with what to do next.
@@ -118,6 +120,17 @@ fn remedy(error: &TransferError) -> &'static str {
 }
 
 impl ClientError {
+    /// The server does not let us in under this nick.
+    pub fn refused_nick(nick: &Nick, code: ErrorCode, words: &str) -> ClientError {
+        Self::Nick(format!("{nick} ({code}): {}", sanitise(words)))
+    }
+
+    /// The server does not let us in.
+    pub fn refused_login(address: &Address, code: ErrorCode, words: String) -> ClientError {
+        let why = Self::Refused { code, words }.to_string();
+        Self::Connect { address: address.to_string(), why }
+    }
+
     /// The server said BYE unasked. `last_code` is that of the ERR just before it: a client that is thrown
     /// out is told why first.
     pub fn bye(reason: String, last_code: Option<ErrorCode>) -> ClientError {

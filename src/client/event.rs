@@ -1,22 +1,37 @@
-//! Everything that can happen to a running client, in one queue.
+//! Everything that can happen to a running client, in one queue. It owns the session, and regains it when it is lost.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 
+use super::error::ClientError;
+use super::reconnect::{Plan, Regaining};
 use super::session::{Incoming, Session};
 use super::transfers::TransferEvent;
 use super::typed::{self, Typed};
+use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, ServerMessage};
+
+/// So many lines are read while the server is away: what has to be said waits. Ours: more than a person types.
+const READ_AWAY_MAX: usize = 1_000;
 
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The server said something (never PING: that is answered already).
+    /// The server said something: never PING, which is answered already, and BYE only after our QUIT.
     Server(ServerMessage),
-    /// The session has ended, and why.
-    Lost(String),
+    /// The session has ended; it is being regained.
+    Lost {
+        /// What happened.
+        why: String,
+        /// How many texts of ours may not have arrived.
+        unconfirmed: usize,
+    },
+    /// There is a session again, with a server that knows nothing of the one before.
+    Reconnected,
+    /// The session has ended, and will not be regained. Nothing more comes from a server.
+    GaveUp(ClientError),
     /// A transfer came to its end, or to its name.
     Transfer(TransferEvent),
     /// A person typed.
@@ -30,25 +45,52 @@ pub enum Event {
 /// Where events come from.
 #[derive(Debug)]
 pub struct Events {
-    /// The control session.
+    /// The control session. While it is away, what is said here waits for the next one.
     pub session: Session,
+    plan: Plan,
+    link: Link,
     transfers: Receiver<TransferEvent>,
     typed: Option<Receiver<Typed>>,
     signals: Receiver<i32>,
-    lost: bool,
+    /// The code of the server's last line, where that was an ERR.
+    last_code: Option<ErrorCode>,
+    /// We have said QUIT.
+    leaving: bool,
+    /// Lines read since the session was lost.
+    read_away: usize,
     /// Whose turn is it? A flood of one kind must not hide the other.
     typed_next: bool,
+}
+
+/// How we stand with the server.
+#[derive(Debug)]
+enum Link {
+    Up,
+    Away(Regaining),
+    Down,
 }
 
 impl Events {
     /// Joins the sources; `typed` only where lines are read.
     pub fn new(
         session: Session,
+        plan: Plan,
         transfers: Receiver<TransferEvent>,
         typed: Option<Receiver<Typed>>,
         signals: Receiver<i32>,
     ) -> Events {
-        Events { session, transfers, typed, signals, lost: false, typed_next: false }
+        Events {
+            session,
+            plan,
+            link: Link::Up,
+            transfers,
+            typed,
+            signals,
+            last_code: None,
+            leaving: false,
+            read_away: 0,
+            typed_next: false,
+        }
     }
 
     /// Waits for the next event, at most until `deadline`. What is typed waits until what was typed before is on its
@@ -79,11 +121,26 @@ impl Events {
         Ok(())
     }
 
+    /// Whether there is a session to talk in.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Up)
+    }
+
+    /// Says QUIT, behind everything else. From now on nothing is regained.
+    pub fn quit(&mut self) {
+        self.leaving = true;
+        if self.is_connected() {
+            self.session.say(ClientMessage::Quit);
+        } else {
+            self.link = Link::Down;
+        }
+    }
+
     /// Says QUIT and waits for the end of the session, at most so long.
     pub fn leave(&mut self, patience: Duration) {
-        self.session.say(&ClientMessage::Quit);
+        self.quit();
         let deadline = Instant::now() + patience;
-        while !self.lost {
+        while self.is_connected() {
             if let Event::Tick | Event::Signal(_) | Event::Server(ServerMessage::Bye(_)) =
                 self.next(Some(deadline))
             {
@@ -101,52 +158,117 @@ impl Events {
         }
         self.typed_next = !self.typed_next;
         if self.typed_next {
-            self.poll_typed().or_else(|| self.poll_server())
+            self.poll_typed().or_else(|| self.poll_link())
         } else {
-            self.poll_server().or_else(|| self.poll_typed())
+            self.poll_link().or_else(|| self.poll_typed())
         }
+    }
+
+    /// Where lines are typed, when one more may be read.
+    fn typed(&self) -> Option<&Receiver<Typed>> {
+        let may_read = match self.link {
+            Link::Up => self.session.waits_for().is_none(),
+            // Commands have to be heard; the rest waits.
+            Link::Away(_) | Link::Down => self.read_away < READ_AWAY_MAX,
+        };
+        self.typed.as_ref().filter(|_| may_read)
     }
 
     fn poll_typed(&mut self) -> Option<Event> {
-        if self.session.waits_for().is_some() {
-            return None;
-        }
-        let typed = self.typed.as_ref()?.try_recv().ok()?;
+        let typed = self.typed()?.try_recv().ok()?;
         if matches!(typed, Typed::End) {
             self.typed = None;
         }
+        self.read_away += usize::from(!self.is_connected());
         Some(Event::Typed(typed))
     }
 
+    fn poll_link(&mut self) -> Option<Event> {
+        match &self.link {
+            Link::Up => self.poll_server(),
+            Link::Away(regaining) => {
+                let outcome = match regaining.outcome.try_recv() {
+                    Err(TryRecvError::Empty) => return None,
+                    Err(TryRecvError::Disconnected) => {
+                        Err(ClientError::Lost("the thread that should regain it has ended".into()))
+                    }
+                    Ok(outcome) => outcome,
+                };
+                Some(self.on_regained(outcome))
+            }
+            Link::Down => None,
+        }
+    }
+
     fn poll_server(&mut self) -> Option<Event> {
-        while !self.lost {
+        loop {
             match self.session.incoming.try_recv().ok()? {
                 Incoming::Message(ServerMessage::Ping(text)) => self.session.pong(text),
-                Incoming::Message(message) => return Some(Event::Server(message)),
-                Incoming::Closed(why) => {
-                    self.lost = true;
-                    return Some(Event::Lost(why));
+                Incoming::Message(ServerMessage::Bye(reason)) if !self.leaving => {
+                    return Some(self.on_end(ClientError::bye(reason, self.last_code)));
                 }
+                Incoming::Message(message) => {
+                    self.last_code = message.error_code();
+                    self.session.on_heard(&message);
+                    return Some(Event::Server(message));
+                }
+                Incoming::Closed(why) => return Some(self.on_end(ClientError::Lost(why))),
             }
         }
-        None
+    }
+
+    fn on_end(&mut self, error: ClientError) -> Event {
+        let unconfirmed = self.session.close();
+        (self.link, self.read_away) = (Link::Down, 0);
+        let (ClientError::Lost(why) | ClientError::Closed(why)) = &error else {
+            return Event::GaveUp(error);
+        };
+        if self.leaving || self.plan.patience.is_zero() {
+            return Event::GaveUp(error);
+        }
+        let why = why.clone();
+        match self.plan.start(self.session.nick.clone(), why.clone()) {
+            Ok(regaining) => {
+                self.link = Link::Away(regaining);
+                Event::Lost { why, unconfirmed }
+            }
+            Err(source) => Event::GaveUp(ClientError::System { what: "start a thread".into(), source }),
+        }
+    }
+
+    fn on_regained(&mut self, outcome: Result<Session, ClientError>) -> Event {
+        match outcome {
+            Ok(mut session) => {
+                session.take_over(&mut self.session);
+                self.session = session;
+                self.link = Link::Up;
+                self.last_code = None;
+                Event::Reconnected
+            }
+            Err(error) => {
+                self.link = Link::Down;
+                Event::GaveUp(error)
+            }
+        }
     }
 
     fn wait(&self, deadline: Option<Instant>) {
         let mut select = Select::new();
         select.recv(&self.signals);
         select.recv(&self.transfers);
-        if !self.lost {
-            select.recv(&self.session.incoming);
-        }
-        match self.session.waits_for() {
-            Some(outgoing) => {
-                select.send(outgoing);
+        match &self.link {
+            Link::Up => {
+                select.recv(&self.session.incoming);
             }
-            None => {
-                self.typed.as_ref().map(|typed| select.recv(typed));
+            Link::Away(regaining) => {
+                select.recv(&regaining.outcome);
             }
+            Link::Down => {}
         }
+        if let Some(outgoing) = self.session.waits_for() {
+            select.send(outgoing);
+        }
+        self.typed().map(|typed| select.recv(typed));
         match deadline {
             Some(deadline) => {
                 let _ = select.ready_deadline(deadline);

@@ -1,7 +1,7 @@
 //! The client: a session with a server and its faces, the console for people and one-shot commands for scripts.
 //!
 //! The main thread owns all state and waits in one place, [`event::Events::next`]; threads for the two halves of the
-//! session, standard input, signals and transfers tell it what happened over bounded channels.
+//! session, for its regaining, standard input, signals and transfers tell it what happened over bounded channels.
 
 pub mod address;
 mod carrier;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod listing;
 pub mod oneshot;
+pub mod reconnect;
 pub mod report;
 pub mod session;
 pub mod show;
@@ -18,6 +19,7 @@ mod tokens;
 pub mod transfer;
 pub mod transfers;
 pub mod typed;
+pub mod unconfirmed;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -26,11 +28,13 @@ use std::time::Duration;
 use self::address::Address;
 use self::error::ClientError;
 use self::event::Events;
+use self::reconnect::Plan;
 use self::session::{Answer, Session};
 use self::show::Screen;
 use self::signals::SignalSource;
 use self::transfers::Transfers;
 use crate::transfer::tuning::Tuning;
+use crate::wire::ErrorCode;
 use crate::wire::message::Transport;
 use crate::wire::name::Nick;
 
@@ -39,6 +43,13 @@ pub const DOWNLOADS_FOLDER: &str = "downloads";
 
 /// How often another guest name is tried. Ours: two of 65,536 rarely meet, eight never.
 const GUEST_NAMES_MAX: usize = 8;
+
+/// How long a lost session is tried to be regained where a person waits for it. Ours: a server's machine has started
+/// again by then.
+const RECONNECT_PERSON: Duration = Duration::from_secs(5 * 60);
+
+/// The same for scripts. Ours: a server has started again by then, and nobody is there to end the waiting.
+const RECONNECT_SCRIPT: Duration = Duration::from_secs(60);
 
 /// How long the server may take to say good-bye to somebody who is ending anyway.
 const FAREWELL_MAX: Duration = Duration::from_millis(300);
@@ -60,6 +71,8 @@ pub struct Options {
     pub no_input: bool,
     /// Answer every question with yes.
     pub yes: bool,
+    /// How long a lost session is tried to be regained; zero is not at all.
+    pub reconnect_for: Option<Duration>,
     /// How the UDP socket and its connections behave.
     pub tuning: Tuning,
 }
@@ -136,7 +149,17 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
         None => Some(typed::start().map_err(failed("read standard input"))?),
         Some(_) => None,
     };
-    let mut events = Events::new(session, transfers.events(), typed, signals.listen());
+    let plan = Plan {
+        address: options.address.clone(),
+        quiet: options.action != Action::Talk,
+        patience: match options.action {
+            // Their answer would come from another session than their question.
+            Action::Msg { .. } | Action::Who | Action::Files => Duration::ZERO,
+            _ if screen.interactive => options.reconnect_for.unwrap_or(RECONNECT_PERSON),
+            _ => options.reconnect_for.unwrap_or(RECONNECT_SCRIPT),
+        },
+    };
+    let mut events = Events::new(session, plan, transfers.events(), typed, signals.listen());
     let ended = match errand {
         None => console::talk(&mut events, &mut transfers, screen, options.yes),
         Some(errand) => oneshot::run(errand, guest, &mut events, &mut transfers, screen),
@@ -164,7 +187,14 @@ fn log_in(options: &Options, screen: &mut Screen) -> Result<(Session, bool), Cli
         let refusal = match Nick::parse(&text) {
             Ok(nick) => match session::connect(&options.address)?.hello(&nick, one_shot)? {
                 Answer::Welcome(session) => return Ok((session, guest)),
-                Answer::Refused(code, words) => format!("{nick} ({code}): {words}"),
+                Answer::Refused {
+                    code: code @ (ErrorCode::NickTaken | ErrorCode::BadNick), words, ..
+                } => {
+                    format!("{nick} ({code}): {words}")
+                }
+                Answer::Refused { code, words, .. } => {
+                    return Err(ClientError::refused_login(&options.address, code, words));
+                }
             },
             Err(error) => format!("{text:?}: {error}"),
         };

@@ -170,7 +170,7 @@ pub fn run(
     transfers: &mut Transfers,
     screen: &mut Screen,
 ) -> Result<(), ClientError> {
-    let mut one_shot = OneShot { events, screen, last_code: None };
+    let mut one_shot = OneShot { events, screen };
     match errand {
         Errand::Msg(text, to) => one_shot.msg(&text, to.as_ref()),
         Errand::Who => one_shot.who(guest),
@@ -188,24 +188,18 @@ pub fn run(
 struct OneShot<'a> {
     events: &'a mut Events,
     screen: &'a mut Screen,
-    /// The code of the server's last line, where that was an ERR.
-    last_code: Option<ErrorCode>,
 }
 
 impl OneShot<'_> {
-    /// The next thing that the server says within `patience`; every end of the session is an error here.
+    /// The next thing that the server says within `patience`; a session that is not regained is an error.
     fn hear(&mut self, patience: Option<Duration>) -> Result<ServerMessage, ClientError> {
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {
             match self.events.next(deadline) {
-                Event::Server(ServerMessage::Bye(reason)) => {
-                    return Err(ClientError::bye(reason, self.last_code));
-                }
-                Event::Server(message) => {
-                    self.last_code = message.error_code();
-                    return Ok(message);
-                }
-                Event::Lost(why) => return Err(ClientError::Lost(why)),
+                Event::Server(message) => return Ok(message),
+                Event::Lost { why, .. } => self.screen.show(&Report::Lost { reason: why })?,
+                Event::Reconnected => self.show_reconnected()?,
+                Event::GaveUp(error) => return Err(error),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
                 Event::Tick => return Err(no_answer()),
                 Event::Transfer(_) | Event::Typed(_) => {}
@@ -213,14 +207,18 @@ impl OneShot<'_> {
         }
     }
 
+    fn show_reconnected(&mut self) -> Result<(), ClientError> {
+        self.screen.show(&Report::Reconnected { nick: self.events.session.nick.to_string() })
+    }
+
     fn msg(&mut self, text: &str, to: Option<&Nick>) -> Result<(), ClientError> {
         for piece in text::pieces(text) {
-            self.events.session.say(&match to {
+            self.events.session.say(match to {
                 Some(to) => ClientMessage::Pm(to.clone(), piece.into()),
                 None => ClientMessage::All(piece.into()),
             });
         }
-        self.events.session.say(&ClientMessage::Ping(SAID.into()));
+        self.events.session.say(ClientMessage::Ping(SAID.into()));
         loop {
             match self.hear(Some(ANSWER_MAX))? {
                 ServerMessage::Pong(text) if text == SAID => break,
@@ -235,7 +233,7 @@ impl OneShot<'_> {
     }
 
     fn who(&mut self, guest: bool) -> Result<(), ClientError> {
-        self.events.session.say(&ClientMessage::Who);
+        self.events.session.say(ClientMessage::Who);
         let mut roll = Roll::default();
         let mut complete = false;
         while !complete {
@@ -258,7 +256,7 @@ impl OneShot<'_> {
     }
 
     fn files(&mut self) -> Result<(), ClientError> {
-        self.events.session.say(&ClientMessage::Files(None));
+        self.events.session.say(ClientMessage::Files(None));
         let mut list = FileList::default();
         loop {
             let step = match self.hear(Some(ANSWER_MAX))? {
@@ -269,7 +267,7 @@ impl OneShot<'_> {
             };
             match step {
                 Step::Wait => {}
-                Step::Ask(after) => self.events.session.say(&ClientMessage::Files(Some(after))),
+                Step::Ask(after) => self.events.session.say(ClientMessage::Files(Some(after))),
                 Step::Complete => break,
             }
         }
@@ -311,7 +309,7 @@ impl OneShot<'_> {
         loop {
             for reaction in reactions {
                 match reaction {
-                    Reaction::Say(message) => self.events.session.say(&message),
+                    Reaction::Say(message) => self.events.session.say(message),
                     Reaction::Tell(Report::Started { name, bytes, .. }) => bar = self.bar(name, bytes),
                     Reaction::Tell(Report::Progress { .. }) => {}
                     Reaction::Tell(report) => bar.suspend(|| self.screen.note(&report))?,
@@ -324,17 +322,21 @@ impl OneShot<'_> {
                 }
             }
             reactions = match self.events.next(Some(Instant::now() + TICK)) {
-                Event::Server(ServerMessage::Bye(reason)) => match ClientError::bye(reason, self.last_code) {
-                    ClientError::Closed(reason) => transfers.on_lost(&reason),
-                    kicked => return Err(kicked),
-                },
-                Event::Server(message) => {
-                    self.last_code = message.error_code();
-                    // The talk of the others is not what was asked for.
-                    transfers.on_server(message).unwrap_or_default()
+                // The talk of the others is not what was asked for.
+                Event::Server(message) => transfers.on_server(message).unwrap_or_default(),
+                Event::Lost { why, .. } => {
+                    bar = ProgressBar::hidden();
+                    self.screen.note(&Report::Lost { reason: why.clone() })?;
+                    transfers.on_disconnected(&why)
                 }
+                Event::Reconnected => {
+                    let nick = self.events.session.nick.to_string();
+                    self.screen.note(&Report::Reconnected { nick })?;
+                    transfers.on_reconnected(self.events.session.server, self.events.session.rtt)
+                }
+                Event::GaveUp(ClientError::Lost(why) | ClientError::Closed(why)) => transfers.on_lost(&why),
+                Event::GaveUp(error) => return Err(error),
                 Event::Transfer(event) => transfers.on_transfer(event),
-                Event::Lost(why) => transfers.on_lost(&why),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
                 Event::Tick if transfers.unanswered_since().is_some_and(is_late) => return Err(no_answer()),
                 Event::Tick => transfers.on_tick(Instant::now()),

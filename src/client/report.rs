@@ -19,6 +19,16 @@ pub enum Report {
         /// The server's address.
         server: String,
     },
+    /// The connection is lost, and the client tries to come back.
+    Lost {
+        /// What happened.
+        reason: String,
+    },
+    /// We are in the room again.
+    Reconnected {
+        /// What we are called.
+        nick: String,
+    },
     /// Somebody said something to the room.
     Message {
         /// Who.
@@ -241,6 +251,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Welcome { nick, server } => write!(f, "* you are {nick} at {server}"),
+            Self::Lost { reason } => write!(f, "* connection lost ({}); trying again", sanitise(reason)),
+            Self::Reconnected { nick } => write!(f, "* back as {nick}"),
             Self::Message { from, text } => write!(f, "<{from}> {}", sanitise(text)),
             Self::Whisper { from, text } => write!(f, "[{from} whispers] {}", sanitise(text)),
             Self::Sent { to: Some(to), text } => write!(f, "[to {to}] {}", sanitise(text)),

@@ -9,11 +9,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::address::Address;
 use super::error::ClientError;
+use super::unconfirmed::Unconfirmed;
 use crate::wire::line::LineBuffer;
 use crate::wire::message::{ClientMessage, ServerMessage};
 use crate::wire::name::Nick;
@@ -26,7 +27,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const WELCOME_MAX: Duration = Duration::from_secs(10);
 
 /// A peer that vanished without a word is noticed after about this. Ours: below the server's idle limit of 150 s.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Messages heard and not yet looked at. Ours: as many as the server keeps for one client.
 const INCOMING_MAX: usize = 1_024;
@@ -48,8 +49,15 @@ pub struct Lobby {
 pub enum Answer {
     /// We are in.
     Welcome(Session),
-    /// Not under this nick.
-    Refused(ErrorCode, String),
+    /// Not now, or not under this nick.
+    Refused {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        words: String,
+        /// Where another HELLO may be said, after `nick-taken` alone.
+        lobby: Lobby,
+    },
 }
 
 /// What the reader thread tells.
@@ -73,11 +81,15 @@ pub struct Session {
     /// What the server says.
     pub incoming: Receiver<Incoming>,
     stream: TcpStream,
-    outgoing: Sender<String>,
+    outgoing: Sender<ClientMessage>,
+    /// The writer thread's end of it, to take back what it has not taken.
+    outgoing_end: Receiver<ClientMessage>,
     /// How many lines we have said.
     pub lines_said: u32,
-    /// Lines that the writer thread cannot take yet.
-    pending: VecDeque<String>,
+    /// What the writer thread cannot take yet.
+    pending: VecDeque<ClientMessage>,
+    unconfirmed: Unconfirmed,
+    is_open: bool,
 }
 
 /// Connects to the first address of the host that answers.
@@ -121,7 +133,8 @@ fn explain(error: &io::Error) -> String {
 impl Lobby {
     /// Says HELLO and waits for the answer.
     pub fn hello(mut self, nick: &Nick, quiet: bool) -> Result<Answer, ClientError> {
-        let failed = |why: String| ClientError::Connect { address: self.address.to_string(), why };
+        let address = self.address.to_string();
+        let failed = |why: String| ClientError::Connect { address: address.clone(), why };
         let said_at = Instant::now();
         let hello = ClientMessage::Hello { nick: nick.clone(), quiet }.emit();
         (&self.stream).write_all(hello.as_bytes()).map_err(|error| failed(error.to_string()))?;
@@ -133,15 +146,8 @@ impl Lobby {
                     let opened = Session::open(self.stream, self.buffer, nick, self.server, rtt);
                     return opened.map(Answer::Welcome).map_err(|error| failed(error.to_string()));
                 }
-                ServerMessage::Err {
-                    code: code @ (ErrorCode::NickTaken | ErrorCode::BadNick),
-                    words,
-                    ..
-                } => {
-                    return Ok(Answer::Refused(code, words));
-                }
                 ServerMessage::Err { code, words, .. } => {
-                    return Err(failed(ClientError::Refused { code, words }.to_string()));
+                    return Ok(Answer::Refused { code, words, lobby: self });
                 }
                 ServerMessage::Bye(reason) => return Err(failed(ClientError::Closed(reason).to_string())),
                 // Whatever else a server may say before its WELCOME is not for us yet.
@@ -191,17 +197,32 @@ impl Session {
     ) -> io::Result<Session> {
         stream.set_read_timeout(None)?;
         let (tell, incoming) = crossbeam_channel::bounded(INCOMING_MAX);
-        let (outgoing, lines) = crossbeam_channel::bounded(OUTGOING_MAX);
+        let (outgoing, outgoing_end) = crossbeam_channel::bounded(OUTGOING_MAX);
+        let messages = outgoing_end.clone();
         let (read_half, write_half) = (stream.try_clone()?, stream.try_clone()?);
         thread::Builder::new().name("reader".into()).spawn(move || read_lines(read_half, buffer, &tell))?;
-        thread::Builder::new().name("writer".into()).spawn(move || write_lines(write_half, &lines))?;
-        Ok(Session { nick, server, rtt, incoming, stream, outgoing, lines_said: 0, pending: VecDeque::new() })
+        thread::Builder::new().name("writer".into()).spawn(move || write_lines(write_half, &messages))?;
+        Ok(Session {
+            nick,
+            server,
+            rtt,
+            incoming,
+            stream,
+            outgoing,
+            outgoing_end,
+            lines_said: 0,
+            pending: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
+            is_open: true,
+        })
     }
 
-    /// Says this as soon as the server takes it; never blocks.
-    pub fn say(&mut self, message: &ClientMessage) {
+    /// Says this as soon as the server takes it; never blocks. On a closed session it waits for [`take_over`].
+    ///
+    /// [`take_over`]: Self::take_over
+    pub fn say(&mut self, message: ClientMessage) {
         self.lines_said = self.lines_said.saturating_add(1);
-        self.pending.push_back(message.emit());
+        self.pending.push_back(message);
         self.push_out();
     }
 
@@ -209,35 +230,73 @@ impl Session {
     pub fn pong(&mut self, text: String) {
         // A server that asks without taking the answers gets no more of them.
         if self.pending.len() < INCOMING_MAX {
-            self.pending.push_front(ClientMessage::Pong(text).emit());
+            self.pending.push_front(ClientMessage::Pong(text));
         }
         self.push_out();
     }
 
     /// Hands on what the writer thread can take.
     pub fn push_out(&mut self) {
-        while let Some(line) = self.pending.pop_front() {
-            match self.outgoing.try_send(line) {
-                Ok(()) => {}
-                Err(TrySendError::Full(line)) => return self.pending.push_front(line),
-                // The reader tells why the session has ended.
-                Err(TrySendError::Disconnected(_)) => self.pending.clear(),
-            }
+        while self.is_open
+            && !self.outgoing.is_full()
+            && let Some(message) = self.pending.pop_front()
+        {
+            self.unconfirmed.on_said(&message, Instant::now());
+            // There is room, and we keep the other end ourselves. The reader tells when the session has ended.
+            let _ = self.outgoing.try_send(message);
         }
     }
 
-    /// Where lines wait for; `None` when none waits and more may be typed.
-    pub fn waits_for(&self) -> Option<&Sender<String>> {
-        (!self.pending.is_empty()).then_some(&self.outgoing)
+    /// Where messages wait for; `None` when none waits and more may be typed.
+    pub fn waits_for(&self) -> Option<&Sender<ClientMessage>> {
+        (self.is_open && !self.pending.is_empty()).then_some(&self.outgoing)
     }
+
+    /// What the server says may confirm what we have said.
+    pub fn on_heard(&mut self, message: &ServerMessage) {
+        match message {
+            ServerMessage::Msg(from, _) if *from == self.nick => self.unconfirmed.on_answered(),
+            ServerMessage::Err { request, .. } if request.eq_ignore_ascii_case("ALL") => {
+                self.unconfirmed.on_answered();
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection is gone: nothing more is said on it. Tells how many texts may not have arrived; those that the
+    /// writer thread had not taken wait again.
+    pub fn close(&mut self) -> usize {
+        self.is_open = false;
+        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
+            log::debug!("session: already closed: {error}");
+        }
+        let not_taken: Vec<ClientMessage> = self.outgoing_end.try_iter().collect();
+        for message in not_taken.into_iter().rev() {
+            self.unconfirmed.on_unsaid(&message);
+            self.pending.push_front(message);
+        }
+        self.unconfirmed.count(Instant::now())
+    }
+
+    /// How many things that a person has said wait for another session.
+    pub fn unsaid(&self) -> usize {
+        self.pending.iter().filter(|message| is_a_persons(message)).count()
+    }
+
+    /// Says here what `closed` could not say any more; answers and requests for lists and files meant that session alone.
+    pub fn take_over(&mut self, closed: &mut Session) {
+        closed.pending.drain(..).filter(is_a_persons).for_each(|message| self.say(message));
+    }
+}
+
+fn is_a_persons(message: &ClientMessage) -> bool {
+    matches!(message, ClientMessage::All(_) | ClientMessage::Pm(..) | ClientMessage::Nick(_))
 }
 
 impl Drop for Session {
     /// Wakes both threads, whatever they are blocked in; they end by themselves.
     fn drop(&mut self) {
-        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
-            log::debug!("session: already closed: {error}");
-        }
+        self.close();
     }
 }
 
@@ -267,9 +326,9 @@ fn read_lines(mut stream: TcpStream, mut buffer: LineBuffer, tell: &Sender<Incom
     }
 }
 
-fn write_lines(mut stream: TcpStream, lines: &Receiver<String>) {
-    for line in lines {
-        if let Err(error) = stream.write_all(line.as_bytes()) {
+fn write_lines(mut stream: TcpStream, messages: &Receiver<ClientMessage>) {
+    for message in messages {
+        if let Err(error) = stream.write_all(message.emit().as_bytes()) {
             log::debug!("session: a line could not be written: {error}");
             return;
         }

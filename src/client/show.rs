@@ -26,6 +26,8 @@ impl Screen {
         let incidental = matches!(
             report,
             Report::Welcome { .. }
+                | Report::Lost { .. }
+                | Report::Reconnected { .. }
                 | Report::Join { .. }
                 | Report::Leave { .. }
                 | Report::Nick { .. }

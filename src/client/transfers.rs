@@ -53,6 +53,18 @@ const NO_ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long the ends of cancelled transfers are waited for, so that what has come of their files is noted.
 const CLOSE_MAX: Duration = Duration::from_millis(700);
 
+/// Whether there is a session to ask in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    /// It is being regained.
+    Away,
+    /// There is one again, but something of the last one is under way still: its number may mean another file now.
+    Settling,
+    /// There will be none.
+    Over,
+}
+
 /// All transfers. It speaks and shows nothing itself, but answers with [`Reaction`]s.
 #[derive(Debug)]
 pub struct Transfers {
@@ -68,8 +80,7 @@ pub struct Transfers {
     paused: Vec<Asked>,
     /// The server was busy: nothing more is asked for until then.
     busy_until: Option<Instant>,
-    /// Why nothing can be asked for: there is no session.
-    lost: Option<String>,
+    link: Link,
     events: Receiver<TransferEvent>,
 }
 
@@ -86,7 +97,7 @@ impl Transfers {
             under_way: BTreeMap::new(),
             paused: Vec::new(),
             busy_until: None,
-            lost: None,
+            link: Link::Up,
             events,
         }
     }
@@ -127,7 +138,10 @@ impl Transfers {
     /// Says as many requests as the server allows.
     fn ask_next(&mut self, now: Instant) -> Vec<Reaction> {
         let mut reactions = Vec::new();
-        while self.lost.is_none() && self.busy_until.is_none_or(|until| until <= now) {
+        if self.link == Link::Settling && self.under_way.is_empty() {
+            self.link = Link::Up;
+        }
+        while self.link == Link::Up && self.busy_until.is_none_or(|until| until <= now) {
             let offers = self.under_way.values().filter(|transfer| transfer.is_open()).count();
             let asked = self.asked.len();
             if asked + offers >= OPEN_MAX || asked + self.under_way.len() >= TRANSFERS_MAX {
@@ -288,10 +302,15 @@ impl Transfers {
         let name = asked.want.name.clone();
         let is_broken =
             matches!(error, TransferError::Lost(_) | TransferError::Refused(ErrorCode::Incomplete));
-        if self.lost.is_some() && error.is_resumable() {
-            // There is nobody to tell, and it goes on when there is.
-            self.waiting.push_front(asked);
-            return Vec::new();
+        // Only the session that it belongs to can be told of its end.
+        match self.link {
+            Link::Up => {}
+            Link::Away | Link::Settling if error.is_resumable() => {
+                let text = format!("{name}: broken off, to be asked for again");
+                self.waiting.push_back(asked);
+                return vec![Reaction::Tell(Report::Notice { text })];
+            }
+            _ => return vec![Reaction::Failed(Failed { name, error, begun: true })],
         }
         let mut reactions = vec![Reaction::Say(ClientMessage::Done(id, Done::Failed(error.code())))];
         if matches!(error, TransferError::NoAnswer) && asked.want.fall_back {
@@ -391,15 +410,25 @@ impl Transfers {
         Some(self.ask_next(Instant::now()))
     }
 
-    /// The session is gone, but may come back: what moves ends and is asked for again then.
+    /// The session is gone and being regained: what is complete here is still kept, everything else is asked for again
+    /// in the next one.
     pub fn on_disconnected(&mut self, why: &str) -> Vec<Reaction> {
-        self.lost = Some(why.to_owned());
-        while let Some(asked) = self.asked.pop_back() {
-            self.waiting.push_front(asked);
-        }
-        let ids: Vec<TransferId> = self.under_way.keys().copied().collect();
+        self.link = Link::Away;
+        let (cancelled, mut waiting): (VecDeque<Asked>, VecDeque<Asked>) =
+            self.asked.drain(..).partition(|asked| asked.cancelled);
+        waiting.append(&mut self.waiting);
+        self.waiting = waiting;
+        // What they hold is asked for anew: others may want it meanwhile.
+        self.waiting.iter_mut().for_each(|asked| asked.hand = Hand::Nothing);
+        let mut reactions = fail_all(cancelled, &|| TransferError::Cancelled);
+        reactions.extend(self.let_go(why));
+        reactions
+    }
+
+    /// Ends what is under way, unless it can be completed here.
+    fn let_go(&mut self, why: &str) -> Vec<Reaction> {
         let mut reactions = Vec::new();
-        for id in ids {
+        for id in self.under_way.keys().copied().collect::<Vec<_>>() {
             self.use_offered_digest(id);
             reactions.extend(self.keep_if_complete(id));
             reactions.extend(self.abandon(id, TransferError::Lost(why.into())));
@@ -407,9 +436,9 @@ impl Transfers {
         reactions
     }
 
-    /// The session is back.
+    /// There is a session again: what waits for it goes on.
     pub fn on_reconnected(&mut self, server: SocketAddr, rtt: Duration) -> Vec<Reaction> {
-        self.lost = None;
+        self.link = Link::Settling;
         self.busy_until = None;
         self.carrier.set_server(server, rtt);
         self.ask_next(Instant::now())
@@ -417,18 +446,11 @@ impl Transfers {
 
     /// The session is gone for good: what is complete here is still kept, everything else has failed.
     pub fn on_lost(&mut self, why: &str) -> Vec<Reaction> {
-        let mut reactions = self.on_disconnected(why);
-        reactions.extend(self.fail_waiting());
+        self.link = Link::Over;
+        let unbegun: VecDeque<Asked> = self.asked.drain(..).chain(self.waiting.drain(..)).collect();
+        let mut reactions = fail_all(unbegun, &|| TransferError::Lost(why.into()));
+        reactions.extend(self.let_go(why));
         reactions
-    }
-
-    /// What can never be asked for has failed.
-    pub fn fail_waiting(&mut self) -> Vec<Reaction> {
-        let why = self.lost.clone().unwrap_or_default();
-        let failed = |Asked { want, begun, .. }: Asked| {
-            Reaction::Failed(Failed { name: want.name, error: TransferError::Lost(why.clone()), begun })
-        };
-        self.waiting.drain(..).map(failed).collect()
     }
 
     /// What the passing of time brings: words on the way of long transfers, the question at 40 %, and ends of waiting.
@@ -518,6 +540,12 @@ impl Transfers {
             }
         }
     }
+}
+
+fn fail_all(asked: VecDeque<Asked>, error: &dyn Fn() -> TransferError) -> Vec<Reaction> {
+    let failed =
+        |Asked { want, begun, .. }| Reaction::Failed(Failed { name: want.name, error: error(), begun });
+    asked.into_iter().map(failed).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{FALL_BACK_AFTER, NO_ANSWER_MAX, Transfers};
+use super::{FALL_BACK_AFTER, Link, NO_ANSWER_MAX, Transfers};
 use crate::client::carrier::Route;
 use crate::client::transfer::{Asked, Gate, Get, Hand, Reaction, Side, Stage, Transfer, What};
 use crate::transfer::TransferError;
@@ -146,7 +146,7 @@ impl Transfers {
         match (kept, &transfer.side) {
             (Ok(path), Side::Get(Get { stage: Stage::Keeping(digest, took), .. })) => {
                 let mut reactions = Vec::new();
-                if self.lost.is_none() {
+                if self.link == Link::Up {
                     reactions.push(Reaction::Say(ClientMessage::Done(id, Done::Kept)));
                 }
                 reactions.extend(self.finish(id, *took, *digest, path.display().to_string()));

@@ -254,3 +254,50 @@ fn a_busy_server_is_asked_again_while_others_of_ours_are_under_way() {
     assert!(transfers.on_tick(Instant::now()).is_empty(), "too early");
     assert_eq!(lines(&transfers.on_tick(Instant::now() + BUSY_WAIT)), ["GET_udp a.txt"]);
 }
+
+#[test]
+fn what_the_loss_of_the_session_ends_is_asked_for_in_the_next_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut transfers = offered(&folder, true);
+    transfers.under_way.get_mut(&ID).expect("it is").asked.begun = true;
+    let server = SocketAddr::from(([127, 0, 0, 1], 2));
+    let want = |name: &str| {
+        let name = FileName::parse(name).expect("a name");
+        let target = Target::Folder(folder.path().into(), name.clone());
+        let what = What::Get { target, asks: false };
+        Want { name, what, transport: Transport::Tcp, fall_back: false }
+    };
+    assert_eq!(lines(&transfers.ask(want("asked.txt"))), ["GET_tcp asked.txt"]);
+    assert_eq!(lines(&transfers.on_disconnected("gone")), [""; 0]);
+    assert_eq!(lines(&transfers.ask(want("later.txt"))), [""; 0]);
+    // A number of the last session may mean another file in this one: its transfers have to be gone first.
+    assert_eq!(lines(&transfers.on_reconnected(server, Duration::from_millis(2))), [""; 0]);
+    assert_eq!(
+        lines(&transfers.on_transfer(failed(&folder, TransferError::Cancelled))),
+        [
+            "* a.txt: broken off, to be asked for again",
+            "GET_tcp asked.txt",
+            "GET_tcp later.txt",
+            "GET_udp a.txt"
+        ]
+    );
+    // Lost again, and this time for good.
+    transfers.on_disconnected("gone again");
+    let ended = transfers.on_lost("given up");
+    assert_eq!(ended.len(), 3, "{ended:?}");
+    assert!(transfers.is_idle());
+    let begun = ended.iter().map(|end| matches!(end, Reaction::Failed(Failed { begun: true, .. })));
+    assert_eq!(begun.collect::<Vec<_>>(), [false, false, true], "that decides about the exit code");
+}
+
+#[test]
+fn what_is_complete_is_kept_while_the_session_is_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut transfers = offered(&folder, true);
+    let done = Done::Sent { size: 5, digest: blake3::hash(b"hello") };
+    transfers.on_server(ServerMessage::Done(ID, done)).expect("about a transfer");
+    transfers.on_disconnected("gone");
+    assert_eq!(lines(&transfers.on_transfer(arrived(&folder))), [""; 0]);
+    let kept = transfers.events.recv_timeout(Duration::from_secs(10)).expect("kept");
+    assert_eq!(lines(&transfers.on_transfer(kept)), ["! finished a.txt 5"]);
+}
