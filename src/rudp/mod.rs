@@ -8,13 +8,31 @@
 //! 3. [`Connection::poll_event`] until it gives nothing;
 //! 4. [`Connection::poll_timeout`] for the next deadline.
 //!
-//! Where to read: [`state`] is the life of a connection, `connection` its face. What a datagram means is in `opening` (SYN,
-//! SYN-ACK), `incoming` (DATA, FIN) and `acknowledged` (ACK); `timers` acts on time, `transmit` says what is due.
+//! # Where to read
 //!
-//! One lost packet's way: `transmit` gives its octets a number and [`sent`] books it; the peer's [`recv_window`] notes later
-//! numbers and its ACK names them; `acknowledged` finds with [`recovery`] that they have overtaken it and tells the
-//! controller; [`send_window`] queues its octets, and `transmit` sends them first, under a new number. The old number stays
-//! in the books for a while: an ACK that still comes shows that the packet was only late.
+//! [`state`] is the life of a connection, [`Connection`] its face. What a datagram means is in the files `opening` (SYN,
+//! SYN-ACK), `incoming` (DATA, FIN) and `acknowledged` (ACK); `timers` acts on time, and `transmit` says what is due. Each of
+//! the modules below keeps one set of books, and can be read alone.
+//!
+//! # The way of one lost packet
+//!
+//! 1. [`Connection::poll_transmit`] asks [`SendWindow::next`](send_window::SendWindow::next) for octets of the file, as far as
+//!    the [`Controller`](congestion::Controller) and the [`Pacer`](pacer::Pacer) let it go on, and books them with
+//!    [`SentPackets::push`](sent::SentPackets::push), which gives the packet its number. [`Keys::seal`](seal::Keys::seal)
+//!    closes it. The network drops it.
+//! 2. At the peer later numbers come: [`RecvNumbers::insert`](recv_window::RecvNumbers::insert) notes them, and
+//!    [`RecvWindow::keep`](recv_window::RecvWindow::keep) their octets. The next ACK is
+//!    [a bitmap](recv_window::RecvNumbers::ack_words) in which the lost number is missing.
+//! 3. The ACK comes back: [`SentPackets::on_ack`](sent::SentPackets::on_ack) ticks off what it names. When three later numbers
+//!    are among that, or [time](recovery::Reordering::loss_delay) has passed,
+//!    [`SentPackets::detect_lost`](sent::SentPackets::detect_lost) finds the gap.
+//! 4. The controller is told ([`Controller::on_lost`](congestion::Controller::on_lost)), and
+//!    [`SendWindow::on_lost`](send_window::SendWindow::on_lost) queues the octets. They go first, under a new number.
+//! 5. The old number stays in the books for about two round trips: if an ACK names it after all, the packet was only late, and
+//!    [`Reordering`](recovery::Reordering) grows more patient.
+//!
+//! When nothing comes back at all, the [probe timeout](rtt::Rtt::pto) sends two packets to make the peer speak; the table in
+//! [`ArqScheme`] tells what the other schemes do instead.
 
 mod acknowledged;
 pub mod arq;
