@@ -25,7 +25,7 @@ impl Connection {
             }
             black_hole.on_acked(number, packet.len);
             if let (Some(snapshot), false) = (&packet.snapshot, was_lost) {
-                delivery.on_acked(now, packet.sent_at, snapshot, packet.len as u64);
+                delivery.on_acked(packet.sent_at, snapshot, packet.len as u64);
             }
         });
         let Ok(outcome) = outcome else { return self.abort(ConnectionError::OptimisticAck) };

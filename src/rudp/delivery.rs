@@ -5,15 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-/// What a packet remembers of the moment it was sent. There is one for each packet in the books, so it is kept small:
-/// nanoseconds take half of what a [`Duration`] or an [`Instant`] takes.
+/// What a packet remembers of the moment it was sent. There is one for each packet in the books, so it is kept small: a
+/// number of nanoseconds takes half of what an [`Instant`] takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot {
     delivered_bytes: u64,
-    /// How long before that moment the newest of them had been delivered,
-    delivered_ago_ns: u64,
-    /// and the first packet of the interval been sent.
-    first_sent_ago_ns: u64,
+    delivered_at_ns: u64,
+    first_sent_at_ns: u64,
     lost_bytes: u64,
     app_limited: bool,
 }
@@ -46,8 +44,10 @@ impl RateSample {
 pub struct Delivery {
     delivered_bytes: u64,
     lost_bytes: u64,
-    delivered_at: Option<Instant>,
-    first_sent_at: Option<Instant>,
+    /// When the first packet was sent: times in nanoseconds count from here.
+    began_at: Option<Instant>,
+    delivered_at_ns: u64,
+    first_sent_at_ns: u64,
     /// Until so much is delivered, samples are of a sender that had nothing to send.
     app_limited_until: Option<u64>,
     newest: Option<(Instant, Snapshot)>,
@@ -57,16 +57,13 @@ impl Delivery {
     /// A packet is sent; `idle` when nothing else is in flight, so that intervals do not span the pause before.
     pub fn on_sent(&mut self, now: Instant, idle: bool) -> Snapshot {
         if idle {
-            (self.first_sent_at, self.delivered_at) = (Some(now), Some(now));
+            self.delivered_at_ns = self.nanos(now);
+            self.first_sent_at_ns = self.delivered_at_ns;
         }
-        let ago_ns = |at: Option<Instant>| {
-            let ago = now.saturating_duration_since(at.unwrap_or(now));
-            u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)
-        };
         Snapshot {
             delivered_bytes: self.delivered_bytes,
-            delivered_ago_ns: ago_ns(self.delivered_at),
-            first_sent_ago_ns: ago_ns(self.first_sent_at),
+            delivered_at_ns: self.delivered_at_ns,
+            first_sent_at_ns: self.first_sent_at_ns,
             lost_bytes: self.lost_bytes,
             app_limited: self.app_limited_until.is_some(),
         }
@@ -77,10 +74,9 @@ impl Delivery {
         self.app_limited_until = Some(self.delivered_bytes + bytes_in_flight.max(1));
     }
 
-    /// A packet of `len` octets, sent at `sent_at`, is acknowledged for the first time.
-    pub fn on_acked(&mut self, now: Instant, sent_at: Instant, snapshot: &Snapshot, len: u64) {
+    /// A packet of `len` octets, sent at `sent_at`, is acknowledged for the first time. A [sample](Self::sample) follows.
+    pub fn on_acked(&mut self, sent_at: Instant, snapshot: &Snapshot, len: u64) {
         self.delivered_bytes += len;
-        self.delivered_at = Some(now);
         if self.newest.is_none_or(|(_, newest)| snapshot.delivered_bytes >= newest.delivered_bytes) {
             self.newest = Some((sent_at, *snapshot));
         }
@@ -97,11 +93,10 @@ impl Delivery {
     /// The sample of what was acknowledged since the last call.
     pub fn sample(&mut self, now: Instant) -> Option<RateSample> {
         let (sent_at, newest) = self.newest.take()?;
-        let send_elapsed = Duration::from_nanos(newest.first_sent_ago_ns);
-        let ack_elapsed =
-            now.saturating_duration_since(sent_at) + Duration::from_nanos(newest.delivered_ago_ns);
-        self.first_sent_at = Some(sent_at);
-        let interval = send_elapsed.max(ack_elapsed);
+        (self.first_sent_at_ns, self.delivered_at_ns) = (self.nanos(sent_at), self.nanos(now));
+        let send_elapsed = self.first_sent_at_ns.saturating_sub(newest.first_sent_at_ns);
+        let ack_elapsed = self.delivered_at_ns.saturating_sub(newest.delivered_at_ns);
+        let interval = Duration::from_nanos(send_elapsed.max(ack_elapsed));
         (!interval.is_zero()).then_some(RateSample {
             delivered_bytes: self.delivered_bytes - newest.delivered_bytes,
             lost_bytes: self.lost_bytes - newest.lost_bytes,
@@ -109,6 +104,11 @@ impl Delivery {
             app_limited: newest.app_limited,
             prior_delivered_bytes: newest.delivered_bytes,
         })
+    }
+
+    fn nanos(&mut self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(*self.began_at.get_or_insert(at));
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         for i in 0..30 {
             let now = at(50 + 5 * i);
             let (sent_at, snapshot) = sent.pop_front().expect("ten are on their way");
-            delivery.on_acked(now, sent_at, &snapshot, 1_000);
+            delivery.on_acked(sent_at, &snapshot, 1_000);
             rates.extend(delivery.sample(now).map(|sample| sample.bytes_per_s()));
             sent.push_back((now, delivery.on_sent(now, false)));
         }
@@ -144,12 +144,12 @@ mod tests {
         let first = delivery.on_sent(start, true);
         delivery.on_app_limited(1_000);
         let second = delivery.on_sent(start, false);
-        delivery.on_acked(later, start, &first, 1_000);
+        delivery.on_acked(start, &first, 1_000);
         assert!(!delivery.sample(later).expect("a sample").app_limited);
-        delivery.on_acked(later, start, &second, 1_000);
+        delivery.on_acked(start, &second, 1_000);
         assert!(delivery.sample(later).expect("a sample").app_limited);
         let third = delivery.on_sent(later, true);
-        delivery.on_acked(later + Duration::from_millis(10), later, &third, 1_000);
+        delivery.on_acked(later, &third, 1_000);
         assert!(!delivery.sample(later + Duration::from_millis(10)).expect("a sample").app_limited);
     }
 }

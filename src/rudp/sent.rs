@@ -15,8 +15,8 @@ pub const TRACKED_MAX: u64 = (ACK_WORDS_MAX as u64 - 2) * 64;
 /// acknowledge; one that acknowledges nothing for so long gets no more of them.
 pub const BOOKED_MAX: u64 = TRACKED_MAX * 3 / 2;
 
-/// Ours: the books double, but grow by no more than so many packets at a time, or they would hold twice what is booked.
-const BOOKS_STEP_MAX: usize = 512;
+/// Ours: the books double up to [`TRACKED_MAX`], and beyond that grow by so many packets at a time: I3 bounds them.
+const BOOKS_STEP: usize = 512;
 
 /// What a packet carried, as far as it matters when it is acknowledged or lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +207,8 @@ impl SentPackets {
             self.words.push_back(Word::default());
         }
         if self.packets.len() == self.packets.capacity() {
-            self.packets.reserve_exact(self.packets.len().clamp(64, BOOKS_STEP_MAX));
+            let len = self.packets.len();
+            self.packets.reserve_exact(if (len as u64) < TRACKED_MAX { len.max(64) } else { BOOKS_STEP });
         }
         self.packets.push_back(packet);
         number
