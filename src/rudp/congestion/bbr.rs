@@ -2,12 +2,13 @@
 //!
 //! The phases and gains are those of BBR v1 (draft-cardwell-iccrg-bbr-congestion-control-00); the bound on what is in
 //! flight after a loss from a full queue follows BBR v2 and v3 (draft-ietf-ccwg-bbr). Ours: the share of loss that
-//! stays when less is sent is weather, not congestion (`bbr_model`), and start-up learns the
-//! bottleneck from the spacing of the first acknowledgements.
+//! stays when less is sent is weather, not congestion (`bbr_model`), start-up learns the bottleneck from the spacing of
+//! the first acknowledgements, and a cruising flow keeps a few packets in the queue, as many as every other one: that is
+//! what makes flows equal (FAST TCP: Wei, Jin, Low and Hegde 2006).
 
 use std::time::{Duration, Instant};
 
-use super::bbr_model::Model;
+use super::bbr_model::{LOSS_FLOOR_MAX, Model, Round};
 use super::{Acked, Controller, INITIAL_WINDOW_PACKETS, Lost, MINIMUM_WINDOW_PACKETS};
 
 /// BBR v1 (4.3.2.1): 2/ln 2 doubles the rate in each round.
@@ -17,7 +18,19 @@ const STARTUP_GAIN: f64 = 2.89;
 const DRAIN_GAIN: f64 = 1.0 / STARTUP_GAIN;
 
 /// BBR v1 (4.3.4.2): one round asks for more, one gives back what that has queued, six go by.
-const CYCLE_GAINS: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+const PROBE_GAIN: f64 = 1.25;
+const GIVE_BACK_GAIN: f64 = 0.75;
+const CYCLE_STEPS: usize = 8;
+
+/// FAST TCP's alpha, as large as Vegas' upper bound: so many packets of each flow may stand in the queue while it
+/// cruises. Whoever has a larger share of the path has more in its queue, and gives way. Six made eight flows no fairer.
+const CRUISE_QUEUE_PACKETS: f64 = 4.0;
+
+/// FAST TCP's gamma: half of what is too much goes in a round trip; all of it would swing, for news is a round old.
+const CRUISE_CORRECTION: f64 = 0.5;
+
+/// Ours: less than 0.6 would leave too little to TCP's neighbour; more than a probe is not asked for.
+const CRUISE_GAIN_MIN: f64 = 0.6;
 
 /// Ours: who shares the path with others that fill its queue cannot empty it alone.
 const DRAIN_RTTS_MAX: u32 = 4;
@@ -29,14 +42,15 @@ const CWND_GAIN: f64 = 2.0;
 const FULL_GROWTH: f64 = 1.25;
 const FULL_ROUNDS: u32 = 3;
 
-/// BBR v3 (5.3.5): to measure the round trip, half of what the path holds is in flight for this time.
-const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
+/// BBR v3 (5.3.5): to measure the round trip, half of what the path holds is in flight.
 const PROBE_RTT_GAIN: f64 = 0.5;
 
-/// Ours: a round that loses this much more than the weather, while the round trip has grown by a tenth, has met the end
-/// of the queue. BBR v3 takes 2 %; a round of 50 packets is not so precise.
+/// Ours: one round trip for the queue to run dry, one to measure. BBR's 200 ms are five of those at 40 ms.
+const PROBE_RTT_ROUNDS: u32 = 2;
+
+/// Ours: a round that loses this much more than the weather, under a queue, has met its end. BBR v3 takes 2 %; a round of
+/// 50 packets is not so precise.
 const EXCESS_LOSS: f64 = 0.05;
-const QUEUE_RTT_GROWTH: f64 = 1.1;
 
 /// BBR v3 (5.5.10, beta): what was in flight then is too much by this.
 const INFLIGHT_BETA: f64 = 0.85;
@@ -171,11 +185,12 @@ impl Bbr {
         queued && self.train_rate().is_some_and(|rate| self.model.bandwidth() > rate / 2.0)
     }
 
-    fn on_round(&mut self, excess_loss: f64, inflight_max: u64, rtt_min: Duration) {
-        let queued = rtt_min > self.model.min_rtt().mul_f64(QUEUE_RTT_GROWTH);
-        let overflowed = queued && excess_loss > EXCESS_LOSS;
+    fn on_round(&mut self, round: &Round) {
+        // Who came while the queue was full knows no shorter round trip; more than any weather tells it too.
+        let overflowed =
+            round.excess_loss > LOSS_FLOOR_MAX || round.queued && round.excess_loss > EXCESS_LOSS;
         if overflowed {
-            let held = (inflight_max as f64).min(self.inflight_hi);
+            let held = (round.inflight_max as f64).min(self.inflight_hi);
             self.inflight_hi = (held * INFLIGHT_BETA).max(self.model.bdp());
         }
         if self.phase == Phase::Startup {
@@ -210,10 +225,10 @@ impl Bbr {
                 let rounds_max = if queued { DRAIN_RTTS_MAX } else { 1 };
                 let over = in_step >= self.model.min_rtt() * rounds_max;
                 if over {
-                    let step = (step + 1) % CYCLE_GAINS.len();
+                    let step = (step + 1) % CYCLE_STEPS;
                     // A probe that met no end of the queue raises the bound that an earlier one has set.
                     if step == 0 {
-                        self.inflight_hi *= CYCLE_GAINS[0];
+                        self.inflight_hi *= PROBE_GAIN;
                     }
                     self.phase = Phase::ProbeBw { step, since: now };
                 }
@@ -225,7 +240,7 @@ impl Bbr {
             _ => {}
         }
         if self.model.is_min_rtt_old(now) && matches!(self.phase, Phase::ProbeBw { .. }) {
-            self.phase = Phase::ProbeRtt { until: now + PROBE_RTT_TIME.max(acked.rtt.srtt()) };
+            self.phase = Phase::ProbeRtt { until: now + acked.rtt.srtt() * PROBE_RTT_ROUNDS };
         }
     }
 
@@ -258,9 +273,20 @@ impl Bbr {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => DRAIN_GAIN,
-            Phase::ProbeBw { step, .. } => CYCLE_GAINS[step],
+            Phase::ProbeBw { step: 0, .. } => PROBE_GAIN,
+            Phase::ProbeBw { step: 1, .. } => GIVE_BACK_GAIN,
+            // The news is still of the probe.
+            Phase::ProbeBw { step: 2, .. } => 1.0,
+            Phase::ProbeBw { .. } => self.cruise_gain(),
             Phase::ProbeRtt { .. } => 1.0,
         }
+    }
+
+    /// Steers towards the few packets in the queue that each flow may have there.
+    fn cruise_gain(&self) -> f64 {
+        let too_few = CRUISE_QUEUE_PACKETS * self.packet_len as f64 - self.model.queued_bytes();
+        let bdp = self.model.bdp().max(self.packet_len as f64);
+        (1.0 + CRUISE_CORRECTION * too_few / bdp).clamp(CRUISE_GAIN_MIN, PROBE_GAIN)
     }
 }
 
@@ -272,7 +298,7 @@ impl Controller for Bbr {
             self.watch_train(acked);
         }
         if let Some(round) = round {
-            self.on_round(round.excess_loss, round.inflight_max, round.rtt_min);
+            self.on_round(&round);
         }
         self.advance(acked);
         self.set_cwnd(acked.bytes);

@@ -11,6 +11,15 @@ const BANDWIDTH_ROUNDS: u64 = 10;
 /// The same draft (4.1.3): the round trip is the smallest of ten seconds.
 pub(super) const MIN_RTT_LIFE: Duration = Duration::from_secs(10);
 
+/// BBR v3 (draft-ietf-ccwg-bbr, ProbeRTTInterval): it is measured anew after five seconds already,
+const MIN_RTT_UNSEEN_MAX: Duration = Duration::from_secs(5);
+
+/// but, ours, not by whoever has seen the queue as good as empty meanwhile, for alone on a path that is the rule.
+const MIN_RTT_SEEN: f64 = 1.0 + 1.0 / 64.0;
+
+/// Ours: a round whose smallest round trip is a tenth above the path's had a queue throughout.
+const QUEUE_RTT_GROWTH: f64 = 1.1;
+
 /// Ours: on a path within one machine the scheduler, not the wire, decides when an ACK comes; a window for less than
 /// this would wait for it. There the peer's socket buffer is the bound ([`super::super::Connection`]).
 const RTT_WINDOW_MIN: Duration = Duration::from_millis(1);
@@ -22,7 +31,7 @@ const LOSS_ROUNDS: usize = 8;
 const LOSS_PACKETS_MIN: u64 = 24;
 
 /// Ours: beyond this a loss is not believed to be weather, so that the correction raises the pace by half at most.
-const LOSS_FLOOR_MAX: f64 = 0.35;
+pub(super) const LOSS_FLOOR_MAX: f64 = 0.35;
 
 /// The largest of the samples of the last rounds: a queue in which each is larger than all after it.
 #[derive(Debug, Default)]
@@ -57,14 +66,19 @@ struct LossModel {
 }
 
 impl LossModel {
-    /// Ends a round; gives its share of loss once enough is counted.
-    fn end_round(&mut self, packet_len: u64) -> Option<f64> {
+    /// Ends a round; gives its share of loss once enough is counted. What is lost while a queue stands may be its overflow,
+    /// whoever fills it: such a round can lower the weather, never raise it.
+    fn end_round(&mut self, packet_len: u64, queued: bool) -> Option<f64> {
         let total = self.acked_bytes + self.lost_bytes;
         if total < LOSS_PACKETS_MIN * packet_len {
             return None;
         }
         let share = self.lost_bytes as f64 / total as f64;
         (self.acked_bytes, self.lost_bytes) = (0, 0);
+        let is_known = self.shares.len() == LOSS_ROUNDS;
+        if queued && (!is_known || share >= self.floor()) {
+            return Some(share);
+        }
         self.shares.push_back(share);
         if self.shares.len() > LOSS_ROUNDS {
             self.shares.pop_front();
@@ -89,8 +103,8 @@ pub(super) struct Round {
     pub(super) excess_loss: f64,
     /// The most that was in flight in it.
     pub(super) inflight_max: u64,
-    /// Its smallest round trip.
-    pub(super) rtt_min: Duration,
+    /// Whether there was a queue from its beginning to its end.
+    pub(super) queued: bool,
 }
 
 /// The model of one path.
@@ -101,10 +115,14 @@ pub(super) struct Model {
     loss: LossModel,
     min_rtt: Duration,
     min_rtt_at: Option<Instant>,
+    /// When a round trip was last as good as the smallest.
+    min_rtt_seen_at: Option<Instant>,
     round: u64,
     round_ends_at_bytes: u64,
     round_inflight_max: u64,
     round_rtt_min: Duration,
+    /// That of the last round that is over.
+    last_rtt_min: Duration,
 }
 
 impl Model {
@@ -115,10 +133,12 @@ impl Model {
             loss: LossModel::default(),
             min_rtt: Duration::MAX,
             min_rtt_at: None,
+            min_rtt_seen_at: None,
             round: 0,
             round_ends_at_bytes: 0,
             round_inflight_max: 0,
             round_rtt_min: Duration::MAX,
+            last_rtt_min: Duration::ZERO,
         }
     }
 
@@ -139,7 +159,9 @@ impl Model {
         self.round_inflight_max = self.round_inflight_max.max(in_flight + bytes);
         self.round_rtt_min = self.round_rtt_min.min(rtt);
         if rtt <= self.min_rtt {
-            (self.min_rtt, self.min_rtt_at) = (rtt, Some(now));
+            self.renew_min_rtt(now, rtt);
+        } else if rtt <= self.min_rtt.mul_f64(MIN_RTT_SEEN) {
+            self.min_rtt_seen_at = Some(now);
         }
         let rate = rate?;
         let ended = (rate.prior_delivered_bytes >= self.round_ends_at_bytes).then(|| self.end_round(rate));
@@ -155,12 +177,11 @@ impl Model {
         self.round += 1;
         self.round_ends_at_bytes = rate.prior_delivered_bytes + rate.delivered_bytes;
         let weather = self.loss.floor();
-        let share = self.loss.end_round(self.packet_len).unwrap_or(0.0);
-        let ended = Round {
-            excess_loss: (share - weather).max(0.0),
-            inflight_max: self.round_inflight_max,
-            rtt_min: self.round_rtt_min,
-        };
+        let queued = self.round_rtt_min > self.min_rtt.mul_f64(QUEUE_RTT_GROWTH);
+        let share = self.loss.end_round(self.packet_len, queued).unwrap_or(0.0);
+        let ended =
+            Round { excess_loss: (share - weather).max(0.0), inflight_max: self.round_inflight_max, queued };
+        self.last_rtt_min = self.round_rtt_min;
         (self.round_inflight_max, self.round_rtt_min) = (0, Duration::MAX);
         ended
     }
@@ -182,12 +203,18 @@ impl Model {
 
     /// Whether the round trip has to be measured again without a queue.
     pub(super) fn is_min_rtt_old(&self, now: Instant) -> bool {
-        self.min_rtt_at.is_some_and(|at| now.saturating_duration_since(at) > MIN_RTT_LIFE)
+        let older = |at: Option<Instant>, life| at.is_some_and(|at| now.saturating_duration_since(at) > life);
+        older(self.min_rtt_at, MIN_RTT_LIFE) || older(self.min_rtt_seen_at, MIN_RTT_UNSEEN_MAX)
     }
 
     /// Takes a new round trip for the smallest, though it is larger.
     pub(super) fn renew_min_rtt(&mut self, now: Instant, rtt: Duration) {
-        (self.min_rtt, self.min_rtt_at) = (rtt, Some(now));
+        (self.min_rtt, self.min_rtt_at, self.min_rtt_seen_at) = (rtt, Some(now), Some(now));
+    }
+
+    /// Octets of ours that stood in the queue throughout the last round (Vegas' `diff`).
+    pub(super) fn queued_bytes(&self) -> f64 {
+        self.bandwidth() * self.last_rtt_min.saturating_sub(self.min_rtt).as_secs_f64()
     }
 
     /// Octets that fill the path and not its queue.
@@ -204,24 +231,40 @@ impl Model {
 mod tests {
     use super::*;
 
-    fn share(model: &mut LossModel, lost: u64) -> Option<f64> {
+    fn share(model: &mut LossModel, lost: u64, queued: bool) -> Option<f64> {
         model.acked_bytes += (100 - lost) * 1_000;
         model.lost_bytes += lost * 1_000;
-        model.end_round(1_000)
+        model.end_round(1_000, queued)
     }
 
     #[test]
     fn only_what_is_lost_in_every_round_of_a_cycle_is_weather() {
         let mut model = LossModel::default();
         for lost in [20, 22, 19, 21, 20, 18, 23] {
-            share(&mut model, lost);
+            share(&mut model, lost, false);
         }
         assert_eq!(model.floor(), 0.0, "not before the cycle is over");
-        share(&mut model, 30);
+        share(&mut model, 30, false);
         assert_eq!(model.floor(), 0.18);
         // A queue that overflows does not when less is sent.
-        share(&mut model, 0);
+        share(&mut model, 0, false);
         assert_eq!(model.floor(), 0.0);
+    }
+
+    #[test]
+    fn what_a_standing_queue_loses_is_never_weather() {
+        let mut model = LossModel::default();
+        for _ in 0..2 * LOSS_ROUNDS {
+            assert_eq!(share(&mut model, 30, true), Some(0.3));
+        }
+        assert_eq!(model.floor(), 0.0, "others may overflow the queue however little we send");
+        for _ in 0..LOSS_ROUNDS {
+            share(&mut model, 10, false);
+        }
+        for lost in [30, 4] {
+            share(&mut model, lost, true);
+        }
+        assert_eq!(model.floor(), 0.04, "but a fair round under a queue shows that the weather is better");
     }
 
     #[test]
