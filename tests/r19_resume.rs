@@ -39,6 +39,11 @@ fn size() -> u64 {
     if is_night() { 67_739_648 } else { 5 * MIB + 12_345 }
 }
 
+/// When the client is killed: the state is noted for each whole MiB, so a later one may never be.
+fn noted_at() -> u64 {
+    size() / MIB * MIB - MIB
+}
+
 /// A file of chance.
 fn make_file(path: &Path, size: u64, mut seed: u64) {
     let words = std::iter::repeat_with(|| split_mix_64(&mut seed).to_le_bytes());
@@ -177,7 +182,7 @@ fn relay(server: SocketAddr, octets: u64) -> (SocketAddr, Arc<AtomicBool>) {
 fn r19_a_killed_download_over_udp_goes_on() {
     for seed in 0..runs() {
         let scene = Scene::new(size(), seed);
-        let at = size() * 4 / 5;
+        let at = noted_at();
         let get = [&["get", "big.bin"], &SLOW[..]].concat();
         kill_at(scene.client(scene.server.addr, &get).spawn().expect("it starts"), &scene.downloaded(), at);
         let event = transfer(&scene.run(&["get", "big.bin"]));
@@ -194,7 +199,7 @@ fn r19_a_killed_download_over_udp_goes_on() {
 fn r19_a_killed_upload_over_udp_goes_on() {
     for seed in 0..runs() {
         let scene = Scene::new(size(), seed);
-        let at = size() * 4 / 5;
+        let at = noted_at();
         let put = [&["put", "mine.bin"], &SLOW[..]].concat();
         kill_at(scene.client(scene.server.addr, &put).spawn().expect("it starts"), &scene.uploaded(), at);
         let event = transfer(&scene.run(&["put", "mine.bin"]));
@@ -211,9 +216,9 @@ fn r19_a_killed_download_over_tcp_goes_on() {
         let scene = Scene::new(size(), seed);
         let (address, _) = relay(scene.server.addr, size() * 9 / 10);
         let child = scene.client(address, &["get", "big.bin", "--tcp"]).spawn().expect("it starts");
-        kill_at(child, &scene.downloaded(), size() * 4 / 5);
+        kill_at(child, &scene.downloaded(), noted_at());
         let event = transfer(&scene.run(&["get", "big.bin", "--tcp"]));
-        assert_resumed(&event, size() * 4 / 5);
+        assert_resumed(&event, noted_at());
         assert_eq!(
             fs::read(scene.downloaded()).expect("it"),
             fs::read(scene.shelf.join("big.bin")).expect("it")
@@ -227,7 +232,7 @@ fn r19_a_killed_upload_over_tcp_goes_on() {
         let scene = Scene::new(size(), seed);
         let (address, is_open) = relay(scene.server.addr, size() * 9 / 10);
         let child = scene.client(address, &["put", "mine.bin", "--tcp"]).spawn().expect("it starts");
-        let at = size() * 4 / 5;
+        let at = noted_at();
         kill_at(child, &scene.uploaded(), at);
         is_open.store(true, Ordering::Relaxed);
         let output = scene.client(address, &["put", "mine.bin", "--tcp"]).output().expect("it runs");

@@ -2,7 +2,7 @@
 //! and S39.
 //!
 //! Runs per story on every push (and at night): S10 3 (20), S11 30 (1,000), S13 5 (50) of each kind, S17 5 (50), S18 2 (20) of
-//! each kind, S20 5 (50) of each kind and scheme, S21 2 (20) of each kind, S39 2 of each (5).
+//! each kind, S20 5 (50) of each kind and scheme, S21 2 (20) of two flows and 1 (20) of eight, S39 2 of each (5).
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 #![allow(clippy::print_stdout, reason = "figures, for whoever asks with --nocapture")]
 
@@ -302,6 +302,29 @@ fn s21_a_flow_of_ours_and_one_of_tcp_share_a_link() {
     for seed in seeds(2, 20) {
         let world = ours_against_tcp(seed);
         assert_shared(&world, [&world.ends[0].slices, &world.renos[0].slices]);
+    }
+}
+
+/// Jain's index of eight flows that join within two seconds, over a minute from the tenth second on.
+fn fairness_of_eight(seed: u64) -> f64 {
+    let mut world = World::download(200 * MIB, &Link::of(100, ms(20)), seed);
+    let mut random = Random(seed);
+    for _ in 1..8 {
+        world.add_download(200 * MIB, ms(random.below(2_000)));
+    }
+    world.run_until(secs(70));
+    let goodputs: Vec<f64> =
+        world.ends.iter().step_by(2).map(|end| end.goodput(secs(10), secs(70))).collect();
+    let (sum, squares) = goodputs.iter().fold((0.0, 0.0), |(sum, squares), g| (sum + g, squares + g * g));
+    println!("seed {seed}: {goodputs:.0?} octets per second");
+    sum * sum / (8.0 * squares)
+}
+
+#[test]
+fn s21_eight_flows_share_fairly() {
+    for seed in seeds(1, 20) {
+        let fairness = fairness_of_eight(seed);
+        assert!(fairness >= 0.95, "seed {seed}: Jain's index {fairness:.3}");
     }
 }
 
