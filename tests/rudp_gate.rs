@@ -1,4 +1,5 @@
-//! The confirm gate: the receiver grants 40 % of the file, and the rest when a person has agreed. Goal S23.
+//! The confirm gate: the receiver grants 40 % of the file, and the rest when a person has agreed. Goal S23. And who waits
+//! for how long (S30).
 //!
 //! Runs on every push and at night alike: nine sizes, with answers yes, none and lost.
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
@@ -9,6 +10,7 @@ mod sim;
 use std::time::Duration;
 
 use packetboat::rudp::{Config, ConnectionError};
+use sim::forge::{Liar, Opened, Receiver};
 use sim::{Link, World, ms, secs};
 
 const SIZES: [u64; 9] = [0, 1, 2, 3, 5, 1_438, 1_439, 1_440, 10_000_000];
@@ -60,6 +62,21 @@ fn s23_a_lost_grant_does_not_stop_the_transfer() {
 fn s23_without_an_answer_the_transfer_ends_after_a_minute() {
     let mut world = gated(200_000, &Link::default());
     world.run(secs(100));
+    assert_eq!(world.server().failed(), Some(&ConnectionError::TooSlow), "{}", world.describe());
+    assert!(world.server().closed_at().is_some_and(|at| at <= secs(71)), "{}", world.describe());
+}
+
+#[test]
+fn s30_a_server_leaves_who_puts_a_file_and_only_asks() {
+    let mut world = World::new(&Link::default(), &Link::default(), 1);
+    let (mut client, mut server) = sim::configs(200_000, ms(30), 1);
+    std::mem::swap(&mut client.direction, &mut server.direction);
+    world.add(client.clone(), server, Duration::ZERO);
+    let only_asks = |liar: &mut Receiver, _: Duration, _: Option<&Opened>, out: &mut Vec<Vec<u8>>| {
+        out.push(liar.forger.ping());
+    };
+    world.play(0, Liar::new(&client, 0, Some(secs(1)), only_asks));
+    world.run_until(secs(100));
     assert_eq!(world.server().failed(), Some(&ConnectionError::TooSlow), "{}", world.describe());
     assert!(world.server().closed_at().is_some_and(|at| at <= secs(71)), "{}", world.describe());
 }

@@ -64,7 +64,9 @@ impl Connection {
     }
 
     fn start_speed_looks(&mut self, now: Instant) {
-        if self.config.direction == Direction::Send && self.speed_at.is_none() {
+        // A server is a sender, or it gives its disk and a place among few to one; a client may wait as long as it likes.
+        let looks = self.config.direction == Direction::Send || self.config.role == Role::Server;
+        if looks && self.speed_at.is_none() {
             self.look_at_speed(now);
         }
     }
