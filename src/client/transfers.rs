@@ -1,8 +1,11 @@
 //! Every transfer of this client, from its request to its end, while the chat goes on.
 //!
-//! What is particular to one direction is in `getting` and `putting`; what moves octets is the `carrier`.
+//! What is particular to one direction is in `getting` and `putting`; what a person may do is in `control`, what the loss of
+//! the session does in `link`; what moves octets is the `carrier`.
 
+mod control;
 mod getting;
+mod link;
 mod putting;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +24,7 @@ use crate::transfer::TransferError;
 use crate::transfer::tuning::Tuning;
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, Done, PREFIX_LEN, ServerMessage, TransferId, Transport};
+use link::Link;
 
 /// Ends not yet looked at. Ours: far more than a server lets one client have under way.
 const ENDS_MAX: usize = 1_024;
@@ -52,18 +56,6 @@ const NO_ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// How long the ends of cancelled transfers are waited for, so that what has come of their files is noted.
 const CLOSE_MAX: Duration = Duration::from_millis(700);
-
-/// Whether there is a session to ask in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    Up,
-    /// It is being regained.
-    Away,
-    /// There is one again, but something of the last one is under way still: its number may mean another file now.
-    Settling,
-    /// There will be none.
-    Over,
-}
 
 /// All transfers. It speaks and shows nothing itself, but answers with [`Reaction`]s.
 #[derive(Debug)]
@@ -359,100 +351,6 @@ impl Transfers {
         }
     }
 
-    fn id_of(&self, number: u32) -> Option<TransferId> {
-        self.under_way.iter().find(|(_, transfer)| transfer.asked.number == number).map(|(&id, _)| id)
-    }
-
-    /// Ends the transfer of this number, and what has come of it; `None` when there is none.
-    pub fn cancel(&mut self, number: u32) -> Option<Vec<Reaction>> {
-        let cancelled = |asked: Asked| {
-            let error = TransferError::Cancelled;
-            vec![Reaction::Failed(Failed { name: asked.want.name, error, begun: false })]
-        };
-        if let Some(at) = self.waiting.iter().position(|asked| asked.number == number) {
-            return self.waiting.remove(at).map(cancelled);
-        }
-        if let Some(at) = self.paused.iter().position(|asked| asked.number == number) {
-            let asked = self.paused.remove(at);
-            if let What::Get { target, .. } = &asked.want.what
-                && let Some(leftover) = getting::leftover(target)
-            {
-                leftover.discard();
-            }
-            return Some(cancelled(asked));
-        }
-        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.number == number) {
-            asked.cancelled = true;
-            return Some(Vec::new());
-        }
-        let mut reactions = self.abandon(self.id_of(number)?, TransferError::Cancelled);
-        reactions.extend(self.ask_next(Instant::now()));
-        Some(reactions)
-    }
-
-    /// Ends the transfer of this number so that it can go on later; `None` when there is none that could.
-    pub fn pause(&mut self, number: u32) -> Option<Vec<Reaction>> {
-        if let Some(at) = self.waiting.iter().position(|asked| asked.number == number) {
-            self.paused.extend(self.waiting.remove(at));
-            return Some(Vec::new());
-        }
-        let mut reactions = self.abandon(self.id_of(number)?, TransferError::Paused);
-        reactions.extend(self.ask_next(Instant::now()));
-        Some(reactions)
-    }
-
-    /// Goes on with a transfer that was paused or broke off; `None` when there is none of this number.
-    pub fn resume(&mut self, number: u32) -> Option<Vec<Reaction>> {
-        let at = self.paused.iter().position(|asked| asked.number == number)?;
-        let mut asked = self.paused.remove(at);
-        asked.said_at = None;
-        self.waiting.push_back(asked);
-        Some(self.ask_next(Instant::now()))
-    }
-
-    /// The session is gone and being regained: what is complete here is still kept, everything else is asked for again
-    /// in the next one.
-    pub fn on_disconnected(&mut self, why: &str) -> Vec<Reaction> {
-        self.link = Link::Away;
-        let (cancelled, mut waiting): (VecDeque<Asked>, VecDeque<Asked>) =
-            self.asked.drain(..).partition(|asked| asked.cancelled);
-        waiting.append(&mut self.waiting);
-        self.waiting = waiting;
-        // What they hold is asked for anew: others may want it meanwhile.
-        self.waiting.iter_mut().for_each(|asked| asked.hand = Hand::Nothing);
-        let mut reactions = fail_all(cancelled, &|| TransferError::Cancelled);
-        reactions.extend(self.let_go(why));
-        reactions
-    }
-
-    /// Ends what is under way, unless it can be completed here.
-    fn let_go(&mut self, why: &str) -> Vec<Reaction> {
-        let mut reactions = Vec::new();
-        for id in self.under_way.keys().copied().collect::<Vec<_>>() {
-            self.use_offered_digest(id);
-            reactions.extend(self.keep_if_complete(id));
-            reactions.extend(self.abandon(id, TransferError::Lost(why.into())));
-        }
-        reactions
-    }
-
-    /// There is a session again: what waits for it goes on.
-    pub fn on_reconnected(&mut self, server: SocketAddr, rtt: Duration) -> Vec<Reaction> {
-        self.link = Link::Settling;
-        self.busy_until = None;
-        self.carrier.set_server(server, rtt);
-        self.ask_next(Instant::now())
-    }
-
-    /// The session is gone for good: what is complete here is still kept, everything else has failed.
-    pub fn on_lost(&mut self, why: &str) -> Vec<Reaction> {
-        self.link = Link::Over;
-        let unbegun: VecDeque<Asked> = self.asked.drain(..).chain(self.waiting.drain(..)).collect();
-        let mut reactions = fail_all(unbegun, &|| TransferError::Lost(why.into()));
-        reactions.extend(self.let_go(why));
-        reactions
-    }
-
     /// What the passing of time brings: words on the way of long transfers, the question at 40 %, and ends of waiting.
     pub fn on_tick(&mut self, now: Instant) -> Vec<Reaction> {
         let (mut reactions, mut late) = (Vec::new(), Vec::new());
@@ -488,34 +386,6 @@ impl Transfers {
         reactions
     }
 
-    /// The person answers the question at 40 %: of this transfer, or of the only one. `None` when nothing was asked.
-    pub fn answer(&mut self, number: Option<u32>, goes_on: bool) -> Option<Vec<Reaction>> {
-        let is_asked = |transfer: &Transfer| {
-            let asks = matches!(&transfer.side, Side::Get(get) if matches!(get.gate, Gate::Asked(_)));
-            asks && number.is_none_or(|number| transfer.asked.number == number)
-        };
-        let (&id, transfer) = self.under_way.iter_mut().find(|(_, transfer)| is_asked(transfer))?;
-        if !goes_on {
-            return Some(self.abandon(id, TransferError::Declined));
-        }
-        if let Side::Get(get) = &mut transfer.side {
-            get.gate = Gate::Open;
-        }
-        self.carrier.grant_all(id, &transfer.moving);
-        Some(Vec::new())
-    }
-
-    /// Every transfer, in the order of their numbers.
-    pub fn views(&self) -> Vec<View> {
-        let asked = self.asked.iter().map(|asked| asked.view("asked for"));
-        let waiting = self.waiting.iter().map(|asked| asked.view("waiting"));
-        let paused = self.paused.iter().map(|asked| asked.view("paused (/resume N goes on)"));
-        let under_way = self.under_way.values().map(Transfer::view);
-        let mut views: Vec<View> = under_way.chain(asked).chain(waiting).chain(paused).collect();
-        views.sort_by_key(|view| view.number);
-        views
-    }
-
     /// Ends everything, and waits a moment until what has come is noted for a later try.
     pub fn close(&mut self) {
         self.asked.clear();
@@ -540,12 +410,6 @@ impl Transfers {
             }
         }
     }
-}
-
-fn fail_all(asked: VecDeque<Asked>, error: &dyn Fn() -> TransferError) -> Vec<Reaction> {
-    let failed =
-        |Asked { want, begun, .. }| Reaction::Failed(Failed { name: want.name, error: error(), begun });
-    asked.into_iter().map(failed).collect()
 }
 
 #[cfg(test)]
