@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::DOWNLOADS_FOLDER;
+use super::errand::put_name;
 use super::error::ClientError;
 use super::event::{Event, Events};
 use super::listing::{FileList, Roll};
-use super::oneshot::put_name;
 use super::report::{self, Report};
 use super::show::Screen;
 use super::transfers::{Reaction, Transfers, Want, What};

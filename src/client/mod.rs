@@ -6,6 +6,7 @@
 pub mod address;
 mod carrier;
 pub mod console;
+pub mod errand;
 pub mod error;
 pub mod event;
 pub mod listing;
@@ -142,7 +143,7 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     };
     let signals = SignalSource::start().map_err(failed("wait for signals"))?;
     // What cannot be done is refused before anybody is bothered.
-    let errand = oneshot::Errand::prepare(options)?;
+    let errand = errand::Errand::prepare(options)?;
     let (session, guest) = log_in(options, screen)?;
     let mut transfers = Transfers::new(session.server, session.rtt, options.tuning.clone());
     let typed = match errand {

@@ -124,6 +124,8 @@ pub(super) struct Asked {
     pub(super) said_at: Option<Instant>,
     /// Whether others of ours were on their way when its request was said: only then does waiting help against `busy`.
     pub(super) has_company: bool,
+    /// How often the server was busy.
+    pub(super) busy_count: u32,
     pub(super) cancelled: bool,
     /// The server has agreed to it once.
     pub(super) begun: bool,

@@ -29,8 +29,8 @@ use link::Link;
 /// Ends not yet looked at. Ours: far more than a server lets one client have under way.
 const ENDS_MAX: usize = 1_024;
 
-/// How long the digest may come after the last octet. Ours: a server reads 5 GiB again in a few seconds.
-const DIGEST_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long the digest may come after the last octet. Ours: a server reads 5 GiB again from a slow disk.
+const DIGEST_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// How long the server may take to verify and sync what was put. Ours: 5 GiB on a slow disk.
 const VERIFY_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -47,6 +47,9 @@ const TRANSFERS_MAX: usize = 8;
 /// A server that is busy although we keep to that is asked again after this, or when a transfer ends. Ours: it has seen
 /// by then what we have seen.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// So often is it asked about an upload that goes on. Ours: an earlier one that still runs there ends within seconds.
+const BUSY_MAX: u32 = 30;
 
 /// Without any UDP packet for so long, TCP is tried. Ours: five SYNs at the longest interval.
 const FALL_BACK_AFTER: Duration = Duration::from_secs(15);
@@ -119,6 +122,7 @@ impl Transfers {
             at,
             said_at: None,
             has_company: false,
+            busy_count: 0,
             cancelled: false,
             begun: false,
             anew: false,
@@ -184,8 +188,10 @@ impl Transfers {
 
     fn on_refused(&mut self, mut asked: Asked, code: ErrorCode, words: &str) -> Vec<Reaction> {
         let holds_token = matches!(&asked.hand, Hand::Source(source) if source.resume_token.is_some());
-        if code == ErrorCode::Busy && (asked.has_company || holds_token) && !asked.cancelled {
+        let may_wait = asked.has_company || holds_token && asked.busy_count < BUSY_MAX;
+        if code == ErrorCode::Busy && may_wait && !asked.cancelled {
             // The server counts something that has ended here already.
+            asked.busy_count += 1;
             self.busy_until = Some(Instant::now() + BUSY_WAIT);
             self.waiting.push_front(asked);
             return Vec::new();
