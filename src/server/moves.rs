@@ -62,10 +62,12 @@ pub(super) fn serve(seat: &Seat, token: &Secret, read_before: &[u8]) {
 /// Ends the offers that nobody has taken up in time.
 pub(super) fn expire(hub: &Hub, now: Instant) {
     let expired = hub.state.lock().transfers.remove_expired(now, &hub.limits);
-    for (id, transfer) in &expired {
-        hub.tell(transfer.owner, ServerMessage::Done(*id, Done::Failed(ErrorCode::Timeout)));
-    }
+    let owners: Vec<_> = expired.iter().map(|(id, transfer)| (*id, transfer.owner)).collect();
+    // First, so that what they have left can be gone on with by whoever hears of it.
     hub.end_transfers(expired);
+    for (id, owner) in owners {
+        hub.tell(owner, ServerMessage::Done(id, Done::Failed(ErrorCode::Timeout)));
+    }
 }
 
 /// What the client is told; the same word whether a worker gives an offer up or the table does.

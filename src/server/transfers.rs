@@ -25,6 +25,8 @@ pub(super) enum Way {
     Offered(Secret, Load),
     /// A connection has presented the token; its thread sends or receives.
     Streaming(Arc<TcpStream>, Arc<AtomicBool>),
+    /// All of an upload is here, and whoever brought it may go.
+    Arrived,
 }
 
 /// What it takes to stop whoever moves a file.
@@ -42,7 +44,7 @@ impl Way {
     pub(super) fn stop(&self) -> Stop {
         match self {
             Self::Udp => Stop::Worker,
-            Self::Offered(..) => Stop::Nobody,
+            Self::Offered(..) | Self::Arrived => Stop::Nobody,
             Self::Streaming(stream, cancelled) => Stop::Stream(Arc::clone(stream), Arc::clone(cancelled)),
         }
     }
@@ -105,7 +107,7 @@ impl Transfer {
         match self.way {
             Way::Udp => !self.progress.has_begun(),
             Way::Offered(..) => true,
-            Way::Streaming(..) => false,
+            Way::Streaming(..) | Way::Arrived => false,
         }
     }
 }
@@ -219,12 +221,15 @@ impl Transfers {
         self.by_id.iter().find(|(_, transfer)| is_it(transfer)).map(|(&id, _)| id)
     }
 
-    /// All octets of an upload are here; gives them back when nobody knows of it any more.
+    /// All octets of an upload are here; gives them back when nobody waits for them any more.
     pub(super) fn on_arrived(&mut self, id: TransferId, sink: Sink, now: Instant) -> Result<(), Sink> {
-        let Some(upload) = self.by_id.get_mut(&id).and_then(|transfer| transfer.upload.as_mut()) else {
-            return Err(sink);
-        };
-        upload.arrived = Some((sink, now));
+        let Some(transfer) = self.by_id.get_mut(&id) else { return Err(sink) };
+        match &mut transfer.upload {
+            Some(upload) if upload.ended.is_none() => upload.arrived = Some((sink, now)),
+            _ => return Err(sink),
+        }
+        // Over TCP this closes the connection, which tells the client that everything is here.
+        transfer.way = Way::Arrived;
         Ok(())
     }
 
@@ -335,14 +340,14 @@ impl Transfers {
         upload.ended = Some(code);
         let arrived = upload.arrived.take().map(|(sink, _)| sink);
         let stop = transfer.way.stop();
-        if arrived.is_none() && !matches!(stop, Stop::Nobody) {
+        if !matches!(stop, Stop::Nobody) {
             return Some((stop, None));
         }
         let waiting = match self.remove(id)?.way {
             Way::Offered(_, Load::Sink(sink)) => Some(sink),
             _ => None,
         };
-        Some((Stop::Nobody, arrived.or(waiting)))
+        Some((stop, arrived.or(waiting)))
     }
 
     /// Takes a transfer out that can be ended.

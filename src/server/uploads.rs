@@ -160,6 +160,14 @@ fn open_sink(
     Ok((Sink::create(&target, &origin)?, token, digest))
 }
 
+/// Leaves what a later try can go on with, and nothing else. Done before anybody is told: who hears that an upload has
+/// failed may try again at once.
+fn give_up(sink: Sink, error: &TransferError) {
+    if !error.is_resumable() {
+        sink.discard();
+    }
+}
+
 /// Only the digest of a token is kept, so that whoever reads the shelf's folder cannot go on with an upload.
 fn digest_of(token: &Secret) -> String {
     blake3::hash(&token.0).to_string()
@@ -177,28 +185,26 @@ impl Hub {
         sink: Sink,
         result: Result<(), TransferError>,
     ) {
-        let Err(error) = result else {
-            let known = self.state.lock().transfers.on_arrived(id, sink, Instant::now());
-            if known.is_ok() {
-                self.keep_if_complete(id);
+        let (sink, error) = match result {
+            Err(error) => (sink, error),
+            Ok(()) => {
+                let arrived = self.state.lock().transfers.on_arrived(id, sink, Instant::now());
+                let Err(sink) = arrived else { return self.keep_if_complete(id) };
+                // Its owner has ended it, or is gone.
+                (sink, TransferError::Cancelled)
             }
-            return;
         };
         let Some(mut transfer) = self.state.lock().transfers.remove(id) else { return };
         let is_open = transfer.is_open();
         let ended_by_owner = transfer.upload.take().and_then(|upload| upload.ended);
         let Transfer { owner, name, .. } = transfer;
         info!("transfer {id}: {name} from connection {} failed: {error}", owner.0);
-        // The owner's word decides what is kept for a later try; it needs none of ours.
-        let error = match ended_by_owner {
-            Some(code) => TransferError::Refused(code),
-            None => {
-                self.tell(owner, ServerMessage::Done(id, Done::Failed(moves::code_of(&error, is_open))));
-                error
-            }
-        };
-        if !error.is_resumable() {
-            sink.discard();
+        let code = ended_by_owner.unwrap_or_else(|| moves::code_of(&error, is_open));
+        // The owner's word decides what is kept for a later try.
+        let error = ended_by_owner.map_or(error, TransferError::Refused);
+        give_up(sink, &error);
+        if ended_by_owner.is_none() {
+            self.tell(owner, ServerMessage::Done(id, Done::Failed(code)));
         }
     }
 
@@ -220,8 +226,8 @@ impl Hub {
             return false;
         };
         self.stop(id, stop);
-        if let Some(sink) = sink.filter(|_| !TransferError::Refused(code).is_resumable()) {
-            sink.discard();
+        if let Some(sink) = sink {
+            give_up(sink, &TransferError::Refused(code));
         }
         true
     }
@@ -235,8 +241,8 @@ impl Hub {
         };
         let Complete { owner, name, sink, size, digest } = complete;
         if size != sink.size() {
-            self.fail_transfer(id, owner, ErrorCode::Changed);
-            return sink.discard();
+            give_up(sink, &TransferError::Changed);
+            return self.fail_transfer(id, owner, ErrorCode::Changed);
         }
         let weak = Arc::downgrade(self);
         self.disk.keep(sink, digest, move |kept| {

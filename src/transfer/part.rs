@@ -87,7 +87,8 @@ impl PartFile {
                     _ => continue,
                 },
             };
-            let state_file = open_state(&path, OFlags::CREATE)?;
+            // Without its state it would be a leftover that nobody ever takes up or removes.
+            let state_file = open_state(&path, OFlags::CREATE).inspect_err(|_| remove(&path))?;
             let boot = boot_id();
             let state = State { version: STATE_VERSION, origin: origin.clone(), boot, written: 0, synced: 0 };
             let mut part = PartFile { file, path, state, state_file, is_over: false };
@@ -135,6 +136,11 @@ impl PartFile {
         &self.path
     }
 
+    /// Whether it has its final name, or is removed.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// What it will be.
     pub fn origin(&self) -> &Origin {
         &self.state.origin
@@ -179,6 +185,8 @@ impl PartFile {
     /// Removes the file.
     pub fn remove(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
+            // Others may still have it open, to read along or to verify it: its room is free now all the same.
+            let _ = self.file.set_len(0);
             // The names go while the lock is held: whoever waits for the lock then sees that they are gone.
             remove(&state_path(&self.path));
             remove(&self.path);

@@ -272,6 +272,9 @@ impl Drop for Sink {
     /// What has come so far is noted for a later try.
     fn drop(&mut self) {
         self.followed.on_over();
+        if self.part.is_over() {
+            return;
+        }
         let noted = self.flush().and_then(|()| self.part.note(self.written.prefix(), self.followed.synced()));
         if let Err(error) = noted {
             log::debug!("{}: could not be noted: {error}", self.part.path().display());

@@ -3,9 +3,12 @@
 //! Nothing here sleeps: whoever waits, waits for a line or the end of a stream, and gives up loudly.
 #![allow(dead_code, reason = "each story uses its part")]
 
+pub(crate) mod files;
+pub(crate) mod names;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What differs between the tiers: `push` on every push, `night` at night (`PACKETBOAT_TIER=N`, see `scripts/nightly`).
+pub(crate) fn by_tier<T>(push: T, night: T) -> T {
+    if std::env::var_os("PACKETBOAT_TIER").is_some_and(|tier| tier == "N") { night } else { push }
+}
+
+/// Waits until this holds: for what no line tells of.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::yield_now();
+    }
+}
 
 /// A running server with a shelf of its own; killed when dropped.
 pub(crate) struct TestServer {
@@ -22,7 +39,7 @@ pub(crate) struct TestServer {
     /// The first line on stdout.
     pub(crate) greeting: String,
     /// The folder that holds the shelf (`files`) and what the server logs (`log`).
-    folder: TempDir,
+    folder: Option<TempDir>,
 }
 
 impl TestServer {
@@ -42,22 +59,56 @@ impl TestServer {
         let files = folder.path().join("files");
         std::fs::create_dir(&files).expect("a folder");
         fill(&files);
-        let log = std::fs::File::create(folder.path().join("log")).expect("a file");
+        command.args(["--listen", "127.0.0.1:0"]).args(args);
+        Self::run(command, folder)
+    }
+
+    fn run(mut command: Command, folder: TempDir) -> TestServer {
+        let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log"));
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--workers", "1", "--files"])
-            .arg(&files)
-            .args(args)
+            .args(["--workers", "1", "--files"])
+            .arg(folder.path().join("files"))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(log.expect("a file"))
             .spawn()
             .expect("the server starts");
         let mut greeting = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut greeting).expect("a line");
         let addr = greeting.split(' ').nth(4).and_then(|addr| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("no address in {greeting:?}: {}", log_of(&folder)));
-        TestServer { child, addr, greeting, folder }
+        TestServer { child, addr, greeting, folder: Some(folder) }
+    }
+
+    /// Kills the server as `kill -9` does, and starts another on its ports and its shelf.
+    pub(crate) fn restart(mut self, args: &[&str]) -> TestServer {
+        let udp_port = self.udp_port().to_string();
+        self.kill();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+        command.args(["--listen", &self.addr.to_string(), "--udp-port", &udp_port]).args(args);
+        Self::run(command, self.folder.take().expect("taken here alone"))
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The folder of its shelf.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.folder.as_ref().expect("it runs").path().join("files")
+    }
+
+    /// The port of its only worker.
+    pub(crate) fn udp_port(&self) -> u16 {
+        let port = self.greeting.split_once("(udp ").and_then(|(_, rest)| rest.split_once(')'));
+        port.and_then(|(port, _)| port.parse().ok()).expect("the greeting tells it")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("Linux").count()
     }
 
     /// A connection that has said nothing yet.
@@ -91,7 +142,7 @@ impl TestServer {
 
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
-        log_of(&self.folder)
+        self.folder.as_ref().map(log_of).unwrap_or_default()
     }
 
     /// A number of `/proc/PID/status`, in its unit.
@@ -104,8 +155,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -153,6 +203,12 @@ impl RawClient {
         let mut line = String::new();
         self.reader.read_line(&mut line).expect("a line in time");
         line.strip_suffix('\n').unwrap_or_else(|| panic!("the stream ended: {line:?}")).to_owned()
+    }
+
+    /// Says one line, and hears the next.
+    pub(crate) fn ask(&mut self, request: impl std::fmt::Display) -> String {
+        self.send(format!("{request}\n"));
+        self.line()
     }
 
     /// The next line that does not begin with one of these protocol names.
