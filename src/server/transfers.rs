@@ -206,8 +206,8 @@ impl Transfers {
             return Err(Busy::Name);
         }
         let rest = |transfer: &Transfer| transfer.size.saturating_sub(transfer.progress.moved_bytes());
-        let coming_bytes: u64 = coming().map(rest).sum();
-        if shelf_bytes.saturating_add(coming_bytes).saturating_add(transfer.size) > limits.shelf_max {
+        let coming_bytes = coming().map(rest).fold(rest(&transfer), u64::saturating_add);
+        if shelf_bytes.saturating_add(coming_bytes) > limits.shelf_max {
             return Err(Busy::Shelf);
         }
         self.insert(transfer, limits)

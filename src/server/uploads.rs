@@ -9,10 +9,10 @@ use super::hub::{Hub, Seat};
 use super::moves::{self, RTT_GUESS};
 use super::transfers::{Busy, Complete, Load, Transfer, Upload, Way};
 use crate::chat::room::{Audience, Delivery, MemberId};
-use crate::transfer::TransferError;
 use crate::transfer::part::Origin;
 use crate::transfer::pool::{Cargo, Opener, Request};
 use crate::transfer::sink::Sink;
+use crate::transfer::{Progress, TransferError};
 use crate::wire::ErrorCode;
 use crate::wire::message::{Accept, Done, Secret, ServerMessage, TransferId, Transport};
 use crate::wire::name::{FileName, Nick};
@@ -85,7 +85,10 @@ pub(super) fn accept(
             // Its owner is here again, under another connection: the old one is dead, and does not know it yet.
             let ended = state.transfers.remove_unless_verifying(id);
             drop(state);
-            hub.end_transfers(ended);
+            if let Some((id, transfer)) = ended {
+                hub.tell(transfer.owner, ServerMessage::Done(id, Done::Failed(ErrorCode::Incomplete)));
+                hub.end_transfers([(id, transfer)]);
+            }
             return Err(NotTaken::Ending);
         }
         state.transfers.admit(seat.id, limits)?;
@@ -94,12 +97,15 @@ pub(super) fn accept(
     let (sink, resume_token, token) = open_sink(hub, name, size, earlier)?;
     let prefix = sink.prefix().map_err(unreadable)?;
     let secret = moves::new_secret()?;
+    let progress = Arc::new(Progress::default());
+    // What is there already needs no more room on the shelf.
+    progress.set(sink.start(), 0);
     let transfer = |way| Transfer {
         owner: seat.id,
         ip: seat.peer.ip().to_canonical(),
         name: name.clone(),
         size,
-        progress: Arc::default(),
+        progress: Arc::clone(&progress),
         way,
         offered_at: Instant::now(),
         digest_unwanted: Arc::default(),
@@ -113,9 +119,7 @@ pub(super) fn accept(
             (insert(offered)?, hub.tcp_port)
         }
         Transport::Udp => {
-            let transfer = transfer(Way::Udp);
-            let progress = Arc::clone(&transfer.progress);
-            let id = insert(transfer)?;
+            let id = insert(transfer(Way::Udp))?;
             let weak = Arc::downgrade(hub);
             let ended = Box::new(move |sink, result| {
                 if let Some(hub) = weak.upgrade() {
@@ -124,7 +128,7 @@ pub(super) fn accept(
             });
             let (key, opener) = (secret.clone(), Opener::Peer(seat.peer.ip()));
             let cargo = Cargo::Receive { sink, ended };
-            let request = Request { id, key, opener, cargo, rtt: RTT_GUESS, progress };
+            let request = Request { id, key, opener, cargo, rtt: RTT_GUESS, progress: Arc::clone(&progress) };
             (id, hub.pool.start_transfer(request, u64::MAX))
         }
     };

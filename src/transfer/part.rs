@@ -214,9 +214,11 @@ pub fn remove_old_leftovers(folder: &Path) {
     }
 }
 
-/// The octets that unfinished files take up in this folder.
+/// The octets that unfinished files take up in this folder: their gaps are not counted, and neither is what some
+/// filesystems set aside for them to grow.
 pub fn leftover_bytes(folder: &Path) -> u64 {
-    parts(folder).filter_map(|part| Some(fs::symlink_metadata(part).ok()?.blocks() * 512)).sum()
+    let stats = parts(folder).filter_map(|part| fs::symlink_metadata(part).ok());
+    stats.map(|stat| (stat.blocks() * 512).min(stat.len())).sum()
 }
 
 /// What may be unfinished files, by their names.

@@ -134,6 +134,15 @@ impl UdpEnd {
     ) -> (Receiver<(Sink, Result<(), TransferError>)>, Arc<Progress>) {
         let target = Target::Folder(folder.into(), FileName::parse("received").expect("a name"));
         let sink = Sink::create(&target, &Origin::new(offer.file.size)).expect("a sink");
+        self.receive_into(server, offer, sink)
+    }
+
+    fn receive_into(
+        &self,
+        server: SocketAddr,
+        offer: &Offer,
+        sink: Sink,
+    ) -> (Receiver<(Sink, Result<(), TransferError>)>, Arc<Progress>) {
         let (told, ended) = bounded(1);
         let ended_box = Box::new(move |sink, outcome| _ = told.send((sink, outcome)));
         let progress = Arc::new(Progress::default());
@@ -155,6 +164,21 @@ impl UdpEnd {
             Request { id, key, opener, cargo, rtt, progress: Arc::clone(progress) },
             u64::MAX,
         );
+    }
+
+    /// The whole of a file, of which `have` was there and the rest is offered.
+    pub(crate) fn fetch_rest(&self, server: SocketAddr, offer: &Offer, have: &[u8]) -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::Folder(folder.path().into(), FileName::parse("received").expect("a name"));
+        let mut first = Sink::create(&target, &Origin::new(offer.file.size)).expect("a sink");
+        first.write(0, have).expect("written");
+        drop(first);
+        let sink = Sink::leftover(&target, |_| true).expect("a leftover");
+        let server = (server.ip(), offer.port).into();
+        let (sink, received) =
+            self.receive_into(server, offer, sink).0.recv_timeout(PATIENCE).expect("an end");
+        received.expect("all of it");
+        fs::read(sink.part_path()).expect("there")
     }
 
     /// The octets of what is offered.
