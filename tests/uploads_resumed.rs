@@ -55,7 +55,7 @@ fn a_cut_upload_goes_on_behind_its_last_whole_mib() {
         for second in TRANSPORTS {
             let name = format!("{first} then {second}");
             let token = match first {
-                "udp" => cut_udp(&server, "mobile", &file, &name),
+                "udp" => cut_udp(&server, &format!("mobile-{second}"), &file, &name),
                 _ => cut_tcp(&server, &mut alice, &file, 5 * MIB / 2, &name),
             };
             let accept = alice.put_again(second, file.len(), &token, &name);
@@ -137,7 +137,7 @@ fn who_comes_back_ends_the_upload_of_the_lost_connection() {
     let file = content(16 * MIB, 1);
     for first in TRANSPORTS {
         let name = format!("over {first}");
-        let mut lost = server.login("lost quiet");
+        let mut lost = server.login(&format!("lost-{first} quiet"));
         let accept = lost.put(first, file.len(), &name);
         let slow = UdpEnd::at([127, 0, 0, 1].into(), Some("delay=20ms"));
         let (mut half, mut sending) = (None, None);
@@ -149,7 +149,7 @@ fn who_comes_back_ends_the_upload_of_the_lost_connection() {
             }
             _ => half = Some(stream(server.addr, &accept.secret, &file[..5 * MIB / 2])),
         }
-        let mut back = server.login("back quiet");
+        let mut back = server.login(&format!("back-{first} quiet"));
         let request = format!("PUT_udp {} {} {name}", file.len(), hex(&accept.resume_token));
         // Whoever has no token does not end it.
         let stranger = back.ask(format!("PUT_udp {} - {name}", file.len()));
