@@ -79,7 +79,9 @@ impl PartFile {
     pub fn create(folder: &Path, name: &OsStr, origin: &Origin) -> io::Result<PartFile> {
         for number in 0..=SAME_NAMES_MAX {
             let path = part_path(folder, name, number);
-            let file = match create_part(&path)? {
+            let created = create_part(&path)?;
+            let is_new = created.is_some();
+            let file = match created {
                 Some(file) => file,
                 None => match open_part(&path)? {
                     // An empty one is worth nothing to anybody.
@@ -87,8 +89,12 @@ impl PartFile {
                     _ => continue,
                 },
             };
-            // Without its state it would be a leftover that nobody ever takes up or removes.
-            let state_file = open_state(&path, OFlags::CREATE).inspect_err(|_| remove(&path))?;
+            let state_file = take_state(&path);
+            if is_new && !matches!(state_file, Ok(Some(_))) {
+                // Without its state it would be a leftover that nobody ever takes up or removes.
+                remove(&path);
+            }
+            let Some(state_file) = state_file? else { continue };
             let boot = boot_id();
             let state = State { version: STATE_VERSION, origin: origin.clone(), boot, written: 0, synced: 0 };
             let mut part = PartFile { file, path, state, state_file, is_over: false };
@@ -292,6 +298,22 @@ fn open_part(path: &Path) -> io::Result<Option<File>> {
     let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
     let same = named.is_ok_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino());
     Ok((same && opened.is_file() && opened.nlink() == 1).then_some(file))
+}
+
+/// Makes the state of a `.part` file whose lock we hold, or takes over what an earlier one has left; `None` where
+/// something else has its name.
+fn take_state(part: &Path) -> io::Result<Option<File>> {
+    let file = match open_state(part, OFlags::CREATE) {
+        Ok(file) => file,
+        Err(error) => {
+            let foreign = [Errno::LOOP, Errno::ISDIR, Errno::NXIO, Errno::ACCESS];
+            let is_foreign = Errno::from_io_error(&error).is_some_and(|errno| foreign.contains(&errno));
+            return if is_foreign { Ok(None) } else { Err(error) };
+        }
+    };
+    let meta = file.metadata()?;
+    let is_ours = meta.is_file() && meta.nlink() == 1 && (meta.len() == 0 || read_state(&file).is_some());
+    Ok(is_ours.then_some(file))
 }
 
 /// Opens the state of a `.part` file whose lock we hold.
