@@ -44,9 +44,13 @@ impl Pacer {
             .min(burst_bytes_max.max(BURST_PACKETS_MIN * packet_len));
     }
 
-    /// How many octets may leave now.
+    /// How many octets may leave now: nothing before [`deadline`](Self::deadline), because batches are cheap and single
+    /// packets dear, and whoever asks often enough would get single packets.
     pub fn budget(&self, now: Instant) -> u64 {
         let (Some(rate), Some(next_at)) = (self.rate, self.next_at) else { return self.full_burst() };
+        if self.deadline().is_some_and(|deadline| now < deadline) {
+            return 0;
+        }
         let earned = |time: Duration| {
             u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
         };
@@ -102,6 +106,23 @@ mod tests {
         }
         let allowed = rate as f64 * (now - start).as_secs_f64();
         assert!((0.98..1.02).contains(&(sent as f64 / allowed)), "{sent} octets, {allowed} by the rate");
+    }
+
+    #[test]
+    fn whoever_asks_all_the_time_gets_half_bursts_and_no_single_packets() {
+        let start = Instant::now();
+        let mut pacer = Pacer::default();
+        pacer.set_rate(1_000_000_000, Duration::from_millis(40), 1_472, u64::MAX);
+        pacer.on_sent(start, pacer.budget(start));
+        for microsecond in 1..2_000 {
+            let now = start + Duration::from_micros(microsecond);
+            let budget = pacer.budget(now);
+            assert_eq!(budget > 0, pacer.deadline().is_some_and(|at| at <= now), "after {microsecond} us");
+            assert!(budget == 0 || budget >= 125_000, "{budget} octets after {microsecond} us");
+            if budget > 0 {
+                pacer.on_sent(now, budget);
+            }
+        }
     }
 
     #[test]
