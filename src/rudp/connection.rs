@@ -360,7 +360,11 @@ impl Connection {
     /// confirmed after the controller has begun with a smaller one.
     pub(super) fn window_bytes(&self) -> u64 {
         let cwnd = self.controller.cwnd().max(self.packet_len as u64);
-        let local = self.rtt.is_measured() && self.rtt.min() < RTT_LOCAL;
-        if local { cwnd.min(self.peer_burst.max(2 * self.packet_len as u64)) } else { cwnd }
+        if self.is_local() { cwnd.min(self.peer_burst.max(2 * self.packet_len as u64)) } else { cwnd }
+    }
+
+    /// Whether the path is shorter than any timer, on this host or to the next.
+    pub(super) fn is_local(&self) -> bool {
+        self.rtt.is_measured() && self.rtt.min() < RTT_LOCAL
     }
 }

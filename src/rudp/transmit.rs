@@ -293,7 +293,9 @@ impl Connection {
             let srtt_us = u64::try_from(self.rtt.srtt().as_micros().max(1)).unwrap_or(u64::MAX);
             self.window_bytes().saturating_mul(PACING_GAIN.0 * 1_000_000) / PACING_GAIN.1 / srtt_us
         });
-        self.pacer.set_rate(rate, self.rtt.srtt(), self.packet_len as u64, self.peer_burst);
+        // Where the path is short and yet a round trip long, the time goes by at the two ends: no pace helps.
+        let rtt = if self.is_local() { self.rtt.min() } else { self.rtt.srtt() };
+        self.pacer.set_rate(rate, rtt, self.packet_len as u64, self.peer_burst);
         let mut budget = self.pacer.budget(now);
         let mut count = 0;
         while count < packets_max.min(plan.len()) && self.sent.make_room() {
