@@ -115,9 +115,11 @@ pub fn receive(
     }
     patient.pace.began_at = Instant::now();
     match patient.read(&mut buffer[..1])? {
-        0 => Ok(()),
-        _ => Err(TransferError::Lost(TOO_MUCH.into())),
+        // The sender waits for this; the socket itself may live on for as long as the file is verified.
+        0 => _ = stream.shutdown(Shutdown::Write),
+        _ => return Err(TransferError::Lost(TOO_MUCH.into())),
     }
+    Ok(())
 }
 
 const TOO_MUCH: &str = "the other side sent more than it had announced";
