@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The octets that one read takes.
-const READ_LEN: usize = 1024 * 1024;
+/// The octets that one read takes. Ours: they stay in the processor's cache until they are hashed.
+const READ_LEN: usize = 256 * 1024;
 
 /// A file that is being written is synced this often. Ours: what a crash of the machine may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
