@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::transfer::part::LEFTOVER_LIFE;
 use crate::wire::message::Secret;
 use crate::wire::name::FileName;
 
@@ -44,8 +45,23 @@ impl Tokens {
     /// An upload has begun.
     pub(super) fn save(&self, path: &Path, name: &FileName, token: &Secret) {
         let Some(place) = self.place(path, name) else { return };
+        self.forget_old();
         if let Err(error) = write(&place, token) {
             log::info!("{}: an upload that breaks off cannot be resumed: {error}", place.display());
+        }
+    }
+
+    /// What no server knows any more.
+    fn forget_old(&self) {
+        let entries = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten();
+        for entry in entries.filter_map(Result::ok) {
+            let age = entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed());
+            if let Ok(Ok(age)) = age
+                && age > LEFTOVER_LIFE
+            {
+                // Somebody else was faster.
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 

@@ -136,6 +136,8 @@ impl Transfers {
         let mut reactions = Vec::new();
         if self.link == Link::Settling && self.under_way.is_empty() {
             self.link = Link::Up;
+            // A connection that is still closing may have a number that means another file now.
+            self.carrier.close();
         }
         while self.link == Link::Up && self.busy_until.is_none_or(|until| until <= now) {
             let offers = self.under_way.values().filter(|transfer| transfer.is_open()).count();
@@ -202,7 +204,14 @@ impl Transfers {
             }
             return vec![self.ask_anew(asked)];
         }
-        vec![Reaction::Refused { name: asked.want.name, code, words: words.to_owned() }]
+        // Its end may have been lost with the session.
+        let perhaps_ours = code == ErrorCode::Exists && asked.begun;
+        let words = if perhaps_ours {
+            format!("{words}; perhaps the earlier try put it there")
+        } else {
+            words.into()
+        };
+        vec![Reaction::Refused { name: asked.want.name, code, words }]
     }
 
     /// Asks once more, for the whole file; gives the word about it.
@@ -338,7 +347,13 @@ impl Transfers {
     fn abandon(&mut self, id: TransferId, why: TransferError) -> Vec<Reaction> {
         let Some(transfer) = self.under_way.get_mut(&id) else { return Vec::new() };
         if transfer.is_moving() {
+            let code = why.code();
+            let is_for_good = !why.is_resumable() && matches!(transfer.side, Side::Put(_));
             transfer.failure.get_or_insert(why);
+            if is_for_good && self.link == Link::Up {
+                // The server shall hear it before it sees us go, or it would keep what has come; it ends the transfer.
+                return vec![Reaction::Say(ClientMessage::Done(id, Done::Failed(code)))];
+            }
             self.carrier.stop(id, &transfer.moving);
             return Vec::new();
         }
@@ -398,6 +413,9 @@ impl Transfers {
         self.waiting.clear();
         for transfer in self.under_way.values() {
             transfer.moving.cancelled.store(true, Ordering::Relaxed);
+            if let Side::Put(put) = &transfer.side {
+                put.unwanted.store(true, Ordering::Relaxed);
+            }
         }
         // What nothing moves tells no end.
         self.under_way.retain(|_, transfer| match &transfer.side {

@@ -64,6 +64,8 @@ pub(super) enum Load {
 pub(super) struct Upload {
     /// The digest of the token that lets its owner go on with it.
     pub(super) token: String,
+    /// How far it was when its owner asked for it under another connection.
+    pub(super) moved_when_asked: Option<u64>,
     /// All octets are here since then, and nobody has begun to verify them.
     pub(super) arrived: Option<(Sink, Instant)>,
     /// What its owner has read of it.
@@ -194,31 +196,37 @@ impl Transfers {
         Ok(id)
     }
 
-    /// Adds an upload where there is room for it beside what is on the shelf and what is on its way there.
-    pub(super) fn insert_upload(
-        &mut self,
-        transfer: Transfer,
-        shelf_bytes: u64,
-        limits: &Limits,
-    ) -> Result<TransferId, Busy> {
-        let coming = || self.by_id.values().filter(|transfer| transfer.upload.is_some());
-        if coming().any(|other| other.name == transfer.name) {
+    /// Whether there is room for an upload beside what is on the shelf and what is on its way there.
+    pub(super) fn admit_upload(&self, new: &Transfer, shelf_bytes: u64, limits: &Limits) -> Result<(), Busy> {
+        // One that is ended has nothing more to say about its name.
+        let is_coming =
+            |transfer: &&Transfer| matches!(&transfer.upload, Some(upload) if upload.ended.is_none());
+        let coming = || self.by_id.values().filter(is_coming);
+        if coming().any(|other| other.name == new.name) {
             return Err(Busy::Name);
         }
         let rest = |transfer: &Transfer| transfer.size.saturating_sub(transfer.progress.moved_bytes());
-        let coming_bytes = coming().map(rest).fold(rest(&transfer), u64::saturating_add);
+        let coming_bytes = coming().map(rest).fold(rest(new), u64::saturating_add);
         if shelf_bytes.saturating_add(coming_bytes) > limits.shelf_max {
             return Err(Busy::Shelf);
         }
-        self.insert(transfer, limits)
+        self.admit(new.owner, limits)
     }
 
-    /// The upload of this name that this token began, where it still runs.
-    pub(super) fn running_upload(&self, name: &FileName, token: &str) -> Option<TransferId> {
+    /// Whether an upload of this name that this token began still runs. One that has not moved since this was asked
+    /// last is dead, and does not know it yet: it is taken out.
+    pub(super) fn running_upload(
+        &mut self,
+        name: &FileName,
+        token: &str,
+    ) -> Option<Option<(TransferId, Transfer)>> {
         let is_it = |transfer: &Transfer| {
             transfer.name == *name && transfer.upload.as_ref().is_some_and(|upload| upload.token == token)
         };
-        self.by_id.iter().find(|(_, transfer)| is_it(transfer)).map(|(&id, _)| id)
+        let (&id, transfer) = self.by_id.iter_mut().find(|(_, transfer)| is_it(transfer))?;
+        let moved_bytes = transfer.progress.moved_bytes();
+        let before = transfer.upload.as_mut()?.moved_when_asked.replace(moved_bytes);
+        Some((before == Some(moved_bytes)).then(|| self.remove_unless_verifying(id)).flatten())
     }
 
     /// All octets of an upload are here; gives them back when nobody waits for them any more.

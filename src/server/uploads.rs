@@ -81,9 +81,7 @@ pub(super) fn accept(
         // Asked before anything is made; others may be faster, so the insertion asks again.
         let mut state = hub.state.lock();
         let running = earlier.as_ref().and_then(|(digest, _)| state.transfers.running_upload(name, digest));
-        if let Some(id) = running {
-            // Its owner is here again, under another connection: the old one is dead, and does not know it yet.
-            let ended = state.transfers.remove_unless_verifying(id);
+        if let Some(ended) = running {
             drop(state);
             if let Some((id, transfer)) = ended {
                 hub.tell(transfer.owner, ServerMessage::Done(id, Done::Failed(ErrorCode::Incomplete)));
@@ -109,9 +107,26 @@ pub(super) fn accept(
         way,
         offered_at: Instant::now(),
         digest_unwanted: Arc::default(),
-        upload: Some(Upload { token, arrived: None, promised: None, is_verifying: false, ended: None }),
+        upload: Some(Upload {
+            token,
+            moved_when_asked: None,
+            arrived: None,
+            promised: None,
+            is_verifying: false,
+            ended: None,
+        }),
     };
-    let insert = |transfer| hub.state.lock().transfers.insert_upload(transfer, shelf_bytes, limits);
+    let insert = |transfer: Transfer| {
+        // A refused one is dropped, with its file, after the lock.
+        let mut state = hub.state.lock();
+        match state.transfers.admit_upload(&transfer, shelf_bytes, limits) {
+            Ok(()) => state.transfers.insert(transfer, limits),
+            Err(busy) => {
+                drop(state);
+                Err(busy)
+            }
+        }
+    };
     let followed = sink.followed();
     let (id, port) = match transport {
         Transport::Tcp => {
@@ -204,8 +219,12 @@ impl Hub {
         let Transfer { owner, name, .. } = transfer;
         info!("transfer {id}: {name} from connection {} failed: {error}", owner.0);
         let code = ended_by_owner.unwrap_or_else(|| moves::code_of(&error, is_open));
-        // The owner's word decides what is kept for a later try.
-        let error = ended_by_owner.map_or(error, TransferError::Refused);
+        // The owner's word decides what is kept for a later try, and our own end costs it nothing.
+        let error = match (ended_by_owner, error) {
+            (Some(code), _) => TransferError::Refused(code),
+            (None, TransferError::Cancelled) => TransferError::Paused,
+            (None, error) => error,
+        };
         give_up(sink, &error);
         if ended_by_owner.is_none() {
             self.tell(owner, ServerMessage::Done(id, Done::Failed(code)));

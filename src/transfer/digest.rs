@@ -33,6 +33,9 @@ impl Slices {
         cancelled: &AtomicBool,
     ) -> io::Result<bool> {
         let end = size.min(self.offset.saturating_add(slice_len));
+        if self.offset >= end {
+            return Ok(self.offset >= size);
+        }
         let mut buffer = vec![0; READ_LEN.min(usize::try_from(size).unwrap_or(READ_LEN))];
         while self.offset < end && !cancelled.load(Ordering::Relaxed) {
             let want = buffer.len().min(usize::try_from(end - self.offset).unwrap_or(usize::MAX));
@@ -59,24 +62,34 @@ impl Slices {
 #[derive(Debug)]
 pub struct Followed {
     file: File,
+    /// Tells how far the file is; its owner writes it.
+    state: File,
     /// Everything before this is written.
     written: AtomicU64,
     /// Everything before this is on the disk.
     synced: AtomicU64,
     is_over: AtomicBool,
-    slices: Mutex<Slices>,
-    synced_at: Mutex<Instant>,
+    seen: Mutex<Seen>,
+}
+
+/// What the disk thread has seen of a file.
+#[derive(Debug)]
+struct Seen {
+    slices: Slices,
+    synced_at: Instant,
+    /// The system tells of octets that it could not write only once.
+    failure: Option<io::Error>,
 }
 
 impl Followed {
-    pub(super) fn new(file: File, written: u64, synced: u64) -> Arc<Followed> {
+    pub(super) fn new(file: File, state: File, written: u64, synced: u64) -> Arc<Followed> {
         Arc::new(Followed {
             file,
+            state,
             written: written.into(),
             synced: synced.into(),
             is_over: AtomicBool::new(false),
-            slices: Mutex::default(),
-            synced_at: Mutex::new(Instant::now()),
+            seen: Mutex::new(Seen { slices: Slices::default(), synced_at: Instant::now(), failure: None }),
         })
     }
 
@@ -98,24 +111,40 @@ impl Followed {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Reads a slice of what is written and not yet read, and syncs from time to time; tells whether there is more.
-    pub(super) fn follow(&self, slice_len: u64) -> io::Result<bool> {
+    /// Reads a slice of what is written and not yet read, and syncs from time to time; tells whether there is more. What
+    /// fails is told by [`finish`](Self::finish).
+    pub(super) fn follow(&self, slice_len: u64) -> bool {
         let written = self.written.load(Ordering::Acquire);
-        let has_all = self.slices.lock().advance(&self.file, written, slice_len, &self.is_over)?;
-        let mut synced_at = self.synced_at.lock();
-        if synced_at.elapsed() > SYNC_EVERY && written > self.synced() {
-            self.file.sync_data()?;
-            self.synced.store(written, Ordering::Release);
-            *synced_at = Instant::now();
+        let mut seen = self.seen.lock();
+        if seen.failure.is_some() {
+            return false;
         }
-        Ok(!has_all)
+        let followed =
+            seen.slices.advance(&self.file, written, slice_len, &self.is_over).and_then(|has_all| {
+                if seen.synced_at.elapsed() > SYNC_EVERY && written > self.synced() {
+                    // What the state says was true before; what is true now it says the next time.
+                    self.file.sync_data()?;
+                    self.state.sync_data()?;
+                    self.synced.store(written, Ordering::Release);
+                    seen.synced_at = Instant::now();
+                }
+                Ok(!has_all)
+            });
+        followed.unwrap_or_else(|error| {
+            seen.failure = Some(error);
+            false
+        })
     }
 
-    /// The digest of the file's first `size` octets, all of which are written.
-    pub(super) fn digest(&self, size: u64) -> io::Result<blake3::Hash> {
-        let mut slices = self.slices.lock();
-        while !slices.advance(&self.file, size, size, &AtomicBool::new(false))? {}
-        Ok(slices.digest())
+    /// The digest of the file's first `size` octets, all of which are written, and are on the disk when this returns.
+    pub(super) fn finish(&self, size: u64) -> io::Result<blake3::Hash> {
+        let mut seen = self.seen.lock();
+        if let Some(failure) = seen.failure.take() {
+            return Err(failure);
+        }
+        while !seen.slices.advance(&self.file, size, size, &AtomicBool::new(false))? {}
+        self.file.sync_all()?;
+        Ok(seen.slices.digest())
     }
 }
 

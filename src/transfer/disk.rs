@@ -139,7 +139,7 @@ fn unreadable(source: io::Error) -> TransferError {
 struct Work {
     known: Digests,
     under_way: VecDeque<Digesting>,
-    followed: Vec<Arc<Followed>>,
+    followed: VecDeque<Arc<Followed>>,
 }
 
 fn work(todo: &Receiver<Job>) {
@@ -154,22 +154,21 @@ fn work(todo: &Receiver<Job>) {
 }
 
 impl Work {
-    /// Takes what has come meanwhile; only without anything to do is more waited for. `false` when that was all.
+    /// Takes what has come meanwhile; only without anything to do is it waited for. `false` when that was all.
     fn take_jobs(&mut self, todo: &Receiver<Job>, is_behind: bool) -> bool {
+        let mut may_wait = !is_behind && self.under_way.is_empty();
         while self.under_way.len() < DIGESTS_UNDER_WAY_MAX {
-            let job = if is_behind || !self.under_way.is_empty() {
-                todo.try_recv()
-            } else if self.followed.is_empty() {
-                todo.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                todo.recv_timeout(FOLLOW_EVERY).map_err(|error| match error {
+            let job = match std::mem::take(&mut may_wait) {
+                false => todo.try_recv(),
+                true if self.followed.is_empty() => todo.recv().map_err(|_| TryRecvError::Disconnected),
+                true => todo.recv_timeout(FOLLOW_EVERY).map_err(|error| match error {
                     RecvTimeoutError::Timeout => TryRecvError::Empty,
                     RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
-                })
+                }),
             };
             match job {
                 Ok(Job::Digest(digesting)) => self.under_way.push_back(digesting),
-                Ok(Job::Follow(followed)) => self.followed.push(followed),
+                Ok(Job::Follow(followed)) => self.followed.push_back(followed),
                 Ok(Job::Keep(sink, digest, then)) => then(sink.keep(digest)),
                 Err(TryRecvError::Disconnected) => return !self.under_way.is_empty(),
                 Err(TryRecvError::Empty) => break,
@@ -188,24 +187,13 @@ impl Work {
         }
     }
 
-    /// Goes a slice on with every file that is being written; tells whether any has more.
+    /// Goes a slice on with the next file that is being written; tells whether it has more.
     fn follow(&mut self) -> bool {
-        let mut is_behind = false;
-        self.followed.retain(|followed| {
-            if followed.is_over() {
-                return false;
-            }
-            match followed.follow(SLICE_LEN) {
-                Ok(has_more) => is_behind |= has_more,
-                // Whoever keeps the file meets the same error, and tells it.
-                Err(error) => {
-                    log::debug!("disk: a file cannot be followed: {error}");
-                    return false;
-                }
-            }
-            true
-        });
-        is_behind
+        self.followed.retain(|followed| !followed.is_over());
+        let Some(followed) = self.followed.pop_front() else { return false };
+        let has_more = followed.follow(SLICE_LEN);
+        self.followed.push_back(followed);
+        has_more
     }
 }
 

@@ -23,7 +23,7 @@ const SAME_NAMES_MAX: u32 = 9_999;
 const PART_NAME_LEN_MAX: usize = 200;
 
 /// A leftover that nobody has touched for so long is removed.
-const LEFTOVER_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LEFTOVER_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The state is padded to this and written over itself at once: a sector of any disk, so that it is old or new.
 const STATE_LEN: usize = 512;
@@ -50,6 +50,8 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     version: u32,
+    /// Of the file that it will be: `.a.1.part` may be that of `a` as well as that of `a.1`.
+    name: String,
     #[serde(flatten)]
     origin: Origin,
     /// Which start of this machine wrote it.
@@ -96,7 +98,8 @@ impl PartFile {
             }
             let Some(state_file) = state_file? else { continue };
             let boot = boot_id();
-            let state = State { version: STATE_VERSION, origin: origin.clone(), boot, written: 0, synced: 0 };
+            let (version, name) = (STATE_VERSION, name.to_string_lossy().into_owned());
+            let state = State { version, name, origin: origin.clone(), boot, written: 0, synced: 0 };
             let mut part = PartFile { file, path, state, state_file, is_over: false };
             part.note(0, 0)?;
             return Ok(part);
@@ -108,14 +111,15 @@ impl PartFile {
     pub fn leftovers(folder: &Path, name: &OsStr) -> Vec<PartFile> {
         let mut paths: Vec<PathBuf> = parts(folder).filter(|path| is_part_of(path, name)).collect();
         paths.sort();
-        paths.into_iter().filter_map(Self::open).filter(|part| part.prefix() > 0).collect()
+        let parts = paths.into_iter().filter_map(Self::open);
+        parts.filter(|part| part.state.name == name.to_string_lossy() && part.prefix() > 0).collect()
     }
 
     /// What the unfinished files of this name will be, also those in use.
     pub fn origins(folder: &Path, name: &OsStr) -> Vec<Origin> {
         let paths = parts(folder).filter(|path| is_part_of(path, name));
         let states = paths.filter_map(|path| read_state(&open_state(&path, OFlags::empty()).ok()?));
-        states.map(|state| state.origin).collect()
+        states.filter(|state| state.name == name.to_string_lossy()).map(|state| state.origin).collect()
     }
 
     /// Takes a leftover over; `None` where it is in use, or not one of ours.
@@ -135,6 +139,11 @@ impl PartFile {
     /// The open file, for reading and writing.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The open state, for syncing.
+    pub fn state_file(&self) -> &File {
+        &self.state_file
     }
 
     /// Where it lies.
@@ -194,8 +203,8 @@ impl PartFile {
             // Others may still have it open, to read along or to verify it: its room is free now all the same.
             let _ = self.file.set_len(0);
             // The names go while the lock is held: whoever waits for the lock then sees that they are gone.
-            remove(&state_path(&self.path));
             remove(&self.path);
+            remove(&state_path(&self.path));
         }
     }
 }
@@ -208,16 +217,29 @@ impl Drop for PartFile {
     }
 }
 
-/// Removes the leftovers of a folder that nobody works on and nobody has touched for a day.
+/// Removes the leftovers of a folder that nobody works on and nobody has touched for a day, also those that a crash has
+/// left in pieces. What is not known to be ours stays: what has no state, unless it is empty.
 pub fn remove_old_leftovers(folder: &Path) {
-    for mut part in parts(folder).filter_map(PartFile::open) {
-        let modified = part.file.metadata().and_then(|meta| meta.modified());
-        let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        if age.is_some_and(|age| age > LEFTOVER_LIFE) {
-            log::info!("{}: left over and a day old, removed", part.path.display());
-            part.remove();
+    for path in parts(folder).filter(|part| is_old(part)) {
+        let Ok(Some(file)) = open_part(&path) else { continue };
+        if state_path(&path).exists() || file.metadata().is_ok_and(|meta| meta.len() == 0) {
+            log::info!("{}: left over and a day old, removed", path.display());
+            remove(&path);
+            let _ = fs::remove_file(state_path(&path));
         }
     }
+    for state in named(folder, b".part.state").filter(|state| is_old(state)) {
+        let is_orphan = !state.with_extension("").exists();
+        if is_orphan && File::open(&state).is_ok_and(|file| read_state(&file).is_some()) {
+            remove(&state);
+        }
+    }
+}
+
+fn is_old(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    age.is_some_and(|age| age > LEFTOVER_LIFE)
 }
 
 /// The octets that unfinished files take up in this folder: their gaps are not counted, and neither is what some
@@ -229,10 +251,15 @@ pub fn leftover_bytes(folder: &Path) -> u64 {
 
 /// What may be unfinished files, by their names.
 fn parts(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    named(folder, b".part")
+}
+
+/// The hidden files of a folder whose names end so.
+fn named(folder: &Path, end: &'static [u8]) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| {
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(move |path| {
         let name = file_name(path);
-        name.starts_with(b".") && name.ends_with(b".part")
+        name.starts_with(b".") && name.ends_with(end)
     })
 }
 

@@ -42,7 +42,8 @@ impl Shelf {
         Ok(Shelf { folder, path: path.canonicalize()? })
     }
 
-    /// Where a file that is put on the shelf shall lie; it must not exist.
+    /// Where a file that is put on the shelf shall lie; it must not exist. It is made by its path: whoever moves the folder
+    /// of a running server ends its uploads.
     pub fn place(&self, name: &FileName) -> Target {
         Target::Path(self.path.join(name.as_str()))
     }
@@ -54,8 +55,19 @@ impl Shelf {
 
     /// The octets of everything that lies here, unfinished files too.
     pub fn used_bytes(&self) -> io::Result<u64> {
-        let files: u64 = self.list()?.iter().map(|entry| entry.size).sum();
-        Ok(files + part::leftover_bytes(&self.path))
+        let mut bytes = part::leftover_bytes(&self.path);
+        for found in Dir::read_from(&self.folder)? {
+            let found = found?;
+            let stat = fs::statat(&self.folder, found.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+            let is_visible = !found.file_name().to_bytes().starts_with(b".");
+            if let Ok(stat) = stat
+                && is_visible
+                && is_offered(&stat)
+            {
+                bytes = bytes.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
+            }
+        }
+        Ok(bytes)
     }
 
     /// Removes unfinished uploads that nobody has gone on with for a day.

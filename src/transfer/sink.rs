@@ -108,7 +108,7 @@ impl Sink {
         part.note(start, synced)?;
         let mut written = RangeSet::default();
         written.insert(0..start);
-        let followed = Followed::new(part.file().try_clone()?, start, synced);
+        let followed = Followed::new(part.file().try_clone()?, part.state_file().try_clone()?, start, synced);
         let run = Vec::with_capacity(RUN_LEN_MAX);
         Ok(Sink {
             part: part.into(),
@@ -225,12 +225,12 @@ impl Sink {
         let part = self.part.path().display().to_string();
         self.flush().map_err(|source| failed(format!("write {part}"), source))?;
         self.followed.on_over();
-        let actual =
-            self.followed.digest(self.size).map_err(|source| failed(format!("read {part} again"), source))?;
+        let actual = self.followed.finish(self.size);
+        let actual = actual.map_err(|source| failed(format!("read and sync {part}"), source))?;
         if actual != digest {
             return Err(TransferError::Digest { expected: digest, actual });
         }
-        self.part.file().sync_all().map_err(|source| failed(format!("write {part}"), source))
+        Ok(())
     }
 
     fn rename(&mut self) -> Result<PathBuf, TransferError> {

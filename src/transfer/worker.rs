@@ -404,7 +404,8 @@ impl Transfer {
                 TransferError::File { what, source }
             }
             (ConnectionError::Cancelled, _) => TransferError::Cancelled,
-            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Cancelled),
+            // Whether it shall go on later, only the control connection tells.
+            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Incomplete),
             (ConnectionError::Reset(Reason::File), _) => TransferError::Refused(ErrorCode::File),
             (ConnectionError::NoAnswer, _) => TransferError::NoAnswer,
             (error, _) => TransferError::Lost(error.to_string()),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Transfers, getting};
 use crate::client::transfer::{Asked, Failed, Gate, Reaction, Side, Transfer, View, What};
 use crate::transfer::TransferError;
+use crate::transfer::sink::Sink;
 use crate::wire::message::TransferId;
 
 impl Transfers {
@@ -23,10 +24,9 @@ impl Transfers {
         }
         if let Some(at) = self.paused.iter().position(|asked| asked.number == number) {
             let asked = self.paused.remove(at);
-            if let What::Get { target, .. } = &asked.want.what
-                && let Some(leftover) = getting::leftover(target)
-            {
-                leftover.discard();
+            match &asked.want.what {
+                What::Get { target, .. } => _ = getting::leftover(target).map(Sink::discard),
+                What::Put { path } => self.tokens.forget(path, &asked.want.name),
             }
             return Some(cancelled(asked));
         }

@@ -57,7 +57,9 @@ impl Transfers {
             log::warn!("transfer {id}: accepted unasked");
             return Vec::new();
         };
-        let is_answer = accept.name == asked.want.name && accept.transport == asked.want.transport;
+        let is_answer = accept.name == asked.want.name
+            && accept.transport == asked.want.transport
+            && !self.under_way.contains_key(&id);
         let (What::Put { path }, Hand::Source(source), true) =
             (asked.want.what.clone(), std::mem::replace(&mut asked.hand, Hand::Nothing), is_answer)
         else {
