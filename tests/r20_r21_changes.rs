@@ -116,9 +116,11 @@ fn r20_leftovers_are_removed_after_a_day_and_nothing_else_is() {
     let before = names(&files);
     let server = server.restart(&["--no-rate-limit"]);
     let mut expected = before.clone();
-    expected.retain(|name| ![".old.part", ".old.part.state"].contains(&name.as_str()));
+    // What has a state beside it was made by a server, be it readable or not: a crash of the machine may cost that.
+    let gone = [".old.part", ".old.part.state", ".broken.part", ".broken.part.state"];
+    expected.retain(|name| !gone.contains(&name.as_str()));
     assert_eq!(names(&files), expected);
-    assert_eq!(before.len(), expected.len() + 2);
+    assert_eq!(before.len(), expected.len() + gone.len());
     let mut bob = server.login("bob quiet");
     assert_eq!(bob.ask("FILES"), "FILES_1");
     assert!(bob.line().ends_with(" old.part"));

@@ -202,6 +202,7 @@ impl PartFile {
         if !std::mem::replace(&mut self.is_over, true) {
             // Others may still have it open, to read along or to verify it: its room is free now all the same.
             let _ = self.file.set_len(0);
+            let _ = self.state_file.set_len(0);
             // The names go while the lock is held: whoever waits for the lock then sees that they are gone.
             remove(&self.path);
             remove(&state_path(&self.path));
