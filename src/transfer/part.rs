@@ -81,18 +81,16 @@ impl PartFile {
     pub fn create(folder: &Path, name: &OsStr, origin: &Origin) -> io::Result<PartFile> {
         for number in 0..=SAME_NAMES_MAX {
             let path = part_path(folder, name, number);
-            let created = create_part(&path)?;
-            let is_new = created.is_some();
-            let file = match created {
-                Some(file) => file,
+            let (file, how) = match create_part(&path)? {
+                Some(file) => (file, OFlags::CREATE | OFlags::EXCL),
                 None => match open_part(&path)? {
                     // An empty one is worth nothing to anybody.
-                    Some(file) if file.metadata()?.len() == 0 => file,
+                    Some(file) if file.metadata()?.len() == 0 => (file, OFlags::CREATE),
                     _ => continue,
                 },
             };
-            let state_file = take_state(&path);
-            if is_new && !matches!(state_file, Ok(Some(_))) {
+            let state_file = take_state(&path, how);
+            if how.contains(OFlags::EXCL) && !matches!(state_file, Ok(Some(_))) {
                 // Without its state it would be a leftover that nobody ever takes up or removes.
                 remove(&path);
             }
@@ -109,6 +107,7 @@ impl PartFile {
 
     /// What earlier tries to make this file have left and nobody works on now, if it is worth something.
     pub fn leftovers(folder: &Path, name: &OsStr) -> Vec<PartFile> {
+        remove_lone_states(folder, |path| is_part_of(path, name));
         let mut paths: Vec<PathBuf> = parts(folder).filter(|path| is_part_of(path, name)).collect();
         paths.sort();
         let parts = paths.into_iter().filter_map(Self::open);
@@ -125,8 +124,18 @@ impl PartFile {
     /// Takes a leftover over; `None` where it is in use, or not one of ours.
     fn open(path: PathBuf) -> Option<PartFile> {
         let file = open_part(&path).ok().flatten()?;
-        let state_file = open_state(&path, OFlags::empty()).ok()?;
-        let mut state = read_state(&state_file)?;
+        let found = open_state(&path, OFlags::empty()).ok();
+        let is_blank = found.as_ref().map_or(file.metadata().ok()?.len() == 0, is_blank);
+        let Some((state_file, mut state)) =
+            found.and_then(|found| read_state(&found).map(|state| (found, state)))
+        else {
+            // Whoever made it was cut off before it had a state, or while it was removed; or the machine was, before
+            // the state was on the disk. What has octets and no state may be somebody else's.
+            if is_blank {
+                remove_both(&path);
+            }
+            return None;
+        };
         // After a crash of the machine only what was synced is surely there.
         let boot = boot_id();
         if boot.is_empty() || state.boot != boot {
@@ -193,6 +202,7 @@ impl PartFile {
             Err(errno) => return Err(errno.into()),
         }
         self.is_over = true;
+        // Cut off before this, it leaves a state alone.
         remove(&state_path(&self.path));
         Ok(())
     }
@@ -200,12 +210,14 @@ impl PartFile {
     /// Removes the file.
     pub fn remove(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
-            // Others may still have it open, to read along or to verify it: its room is free now all the same.
-            let _ = self.file.set_len(0);
-            let _ = self.state_file.set_len(0);
-            // The names go while the lock is held: whoever waits for the lock then sees that they are gone.
-            remove(&self.path);
-            remove(&state_path(&self.path));
+            // Others may still have it open, to read along or to verify it: its room is free now all the same. Cut off
+            // before the end, it leaves an empty file.
+            for file in [&self.file, &self.state_file] {
+                if let Err(error) = file.set_len(0) {
+                    log::debug!("{}: could not be emptied: {error}", self.path.display());
+                }
+            }
+            remove_both(&self.path);
         }
     }
 }
@@ -218,21 +230,19 @@ impl Drop for PartFile {
     }
 }
 
-/// Removes the leftovers of a folder that nobody works on and nobody has touched for a day, also those that a crash has
-/// left in pieces. What is not known to be ours stays: what has no state, unless it is empty.
+/// Removes the leftovers of a folder that nobody works on and nobody has touched for a day, or that are worth nothing.
+/// What has no state beside it is not known to be ours, and stays.
 pub fn remove_old_leftovers(folder: &Path) {
-    for path in parts(folder).filter(|part| is_old(part)) {
-        let Ok(Some(file)) = open_part(&path) else { continue };
-        if state_path(&path).exists() || file.metadata().is_ok_and(|meta| meta.len() == 0) {
+    remove_lone_states(folder, |_| true);
+    for path in parts(folder) {
+        if !is_old(&path) {
+            // What is worth nothing goes with this.
+            drop(PartFile::open(path));
+        } else if let Ok(Some(_held)) = open_part(&path)
+            && state_path(&path).exists()
+        {
             log::info!("{}: left over and a day old, removed", path.display());
-            remove(&path);
-            let _ = fs::remove_file(state_path(&path));
-        }
-    }
-    for state in named(folder, b".part.state").filter(|state| is_old(state)) {
-        let is_orphan = !state.with_extension("").exists();
-        if is_orphan && File::open(&state).is_ok_and(|file| read_state(&file).is_some()) {
-            remove(&state);
+            remove_both(&path);
         }
     }
 }
@@ -252,11 +262,11 @@ pub fn leftover_bytes(folder: &Path) -> u64 {
 
 /// What may be unfinished files, by their names.
 fn parts(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    named(folder, b".part")
+    names_that_end(folder, b".part")
 }
 
-/// The hidden files of a folder whose names end so.
-fn named(folder: &Path, end: &'static [u8]) -> impl Iterator<Item = PathBuf> {
+/// What is hidden in a folder and ends so.
+fn names_that_end(folder: &Path, end: &'static [u8]) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).filter(move |path| {
         let name = file_name(path);
@@ -264,8 +274,30 @@ fn named(folder: &Path, end: &'static [u8]) -> impl Iterator<Item = PathBuf> {
     })
 }
 
+/// Removes the states of these files that have got their names: whoever gave them was cut off before it could.
+fn remove_lone_states(folder: &Path, is_wanted: impl Fn(&Path) -> bool) {
+    for state in names_that_end(folder, b".part.state") {
+        let part = state.with_extension("");
+        // Whoever holds the file's name is the only one who may make a state for it.
+        if is_wanted(&part)
+            && let Ok(Some(held)) = create_part(&part)
+        {
+            remove_both(&part);
+            drop(held);
+        }
+    }
+}
+
+/// Removes a file and its state. The names go while the lock is held: whoever waits for it then sees that they are gone.
+fn remove_both(part: &Path) {
+    remove(&state_path(part));
+    remove(part);
+}
+
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         log::warn!("{}: could not be removed: {error}", path.display());
     }
 }
@@ -303,9 +335,10 @@ fn create_part(path: &Path) -> io::Result<Option<File>> {
         Ok(fd) => {
             let file = File::from(fd);
             match file.try_lock() {
-                // A filesystem without locks: a file just made is ours all the same.
-                Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
-                Err(TryLockError::WouldBlock) => Ok(None),
+                // A filesystem without locks: a file just made is ours all the same. Unless somebody has found it in the
+                // moment before it was locked, and has removed it.
+                Ok(()) | Err(TryLockError::Error(_)) if leads_to(path, &file)? => Ok(Some(file)),
+                _ => Ok(None),
             }
         }
         Err(Errno::EXIST) => Ok(None),
@@ -323,24 +356,29 @@ fn open_part(path: &Path) -> io::Result<Option<File>> {
         return Ok(None);
     }
     // Its last owner renames or removes it under the lock, so only a name that still leads here is a leftover.
-    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
-    let same = named.is_ok_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino());
-    Ok((same && opened.is_file() && opened.nlink() == 1).then_some(file))
+    let opened = file.metadata()?;
+    Ok((leads_to(path, &file)? && opened.is_file() && opened.nlink() == 1).then_some(file))
 }
 
-/// Makes the state of a `.part` file whose lock we hold, or takes over what an earlier one has left; `None` where
-/// something else has its name.
-fn take_state(part: &Path) -> io::Result<Option<File>> {
-    let file = match open_state(part, OFlags::CREATE) {
+/// Whether this is the file's name now.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path));
+    Ok(named.is_ok_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino()))
+}
+
+/// Makes the state of a `.part` file whose lock we hold; where the file is not new, an earlier state will do. `None`
+/// where something else has its name: also the state of whoever has just given its file its name, and removes it now.
+fn take_state(part: &Path, how: OFlags) -> io::Result<Option<File>> {
+    let file = match open_state(part, how) {
         Ok(file) => file,
         Err(error) => {
-            let foreign = [Errno::LOOP, Errno::ISDIR, Errno::NXIO, Errno::ACCESS];
+            let foreign = [Errno::EXIST, Errno::LOOP, Errno::ISDIR, Errno::NXIO, Errno::ACCESS];
             let is_foreign = Errno::from_io_error(&error).is_some_and(|errno| foreign.contains(&errno));
             return if is_foreign { Ok(None) } else { Err(error) };
         }
     };
     let meta = file.metadata()?;
-    let is_ours = meta.is_file() && meta.nlink() == 1 && (meta.len() == 0 || read_state(&file).is_some());
+    let is_ours = meta.is_file() && meta.nlink() == 1 && (is_blank(&file) || read_state(&file).is_some());
     Ok(is_ours.then_some(file))
 }
 
@@ -358,7 +396,95 @@ fn read_state(file: &File) -> Option<State> {
     (state.version == STATE_VERSION).then_some(state)
 }
 
+/// Whether nothing has ever been written here, as far as the disk knows.
+fn is_blank(file: &File) -> bool {
+    let mut first = [0];
+    file.read_at(&mut first, 0).is_ok() && first == [0]
+}
+
 /// Names this start of the machine; empty where the system does not tell, and then only what is synced counts.
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "a";
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    /// A file of two MiB that was left when one was there.
+    fn leave(folder: &Path) {
+        let mut part = PartFile::create(folder, NAME.as_ref(), &Origin::new(2 * PREFIX_LEN)).expect("a part");
+        part.file().set_len(PREFIX_LEN).expect("a file");
+        part.note(PREFIX_LEN, 0).expect("noted");
+    }
+
+    /// What can lie there when somebody was cut off between two calls: in `create`, `remove` and `rename`, and when the
+    /// machine was before anything of the state was on the disk.
+    #[test]
+    fn s24_what_is_worth_nothing_is_removed() {
+        for (part_len, state) in [
+            (Some(0), None),
+            (Some(0), Some(&b""[..])),
+            (Some(9), Some(b"")),
+            (Some(9), Some(&[0; 512])),
+            (None, Some(b"{}")),
+        ] {
+            let clean_ups: [fn(&Path); 2] = [remove_old_leftovers, |folder| {
+                assert!(PartFile::leftovers(folder, NAME.as_ref()).is_empty());
+            }];
+            for clean_up in clean_ups {
+                let folder = tempfile::tempdir().expect("a folder");
+                if let Some(len) = part_len {
+                    File::create(folder.path().join(".a.part"))
+                        .and_then(|file| file.set_len(len))
+                        .expect("a file");
+                }
+                if let Some(state) = state {
+                    fs::write(folder.path().join(".a.part.state"), state).expect("a file");
+                }
+                clean_up(folder.path());
+                assert!(
+                    names(folder.path()).is_empty(),
+                    "{part_len:?} {state:?}: {:?}",
+                    names(folder.path())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_worth_something_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        leave(folder.path());
+        // Another program's, and one of a later version of ours.
+        fs::write(folder.path().join(".a.7.part"), "octets").expect("a file");
+        fs::write(folder.path().join(".a.8.part"), "octets").expect("a file");
+        fs::write(folder.path().join(".a.8.part.state"), r#"{"version":2}"#).expect("a file");
+        let before = names(folder.path());
+        remove_old_leftovers(folder.path());
+        let leftovers = PartFile::leftovers(folder.path(), NAME.as_ref());
+        assert_eq!(leftovers.iter().map(PartFile::prefix).collect::<Vec<_>>(), [PREFIX_LEN]);
+        // Nor is what somebody works on touched.
+        remove_old_leftovers(folder.path());
+        assert_eq!(names(folder.path()), before);
+    }
+
+    #[test]
+    fn whoever_has_just_got_its_name_may_still_remove_its_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(".a.part.state"), "of a file that is finished").expect("a file");
+        let part = PartFile::create(folder.path(), NAME.as_ref(), &Origin::new(1)).expect("a part");
+        assert_eq!(part.path(), folder.path().join(".a.1.part"));
+        assert_eq!(names(folder.path()), [".a.1.part", ".a.1.part.state", ".a.part.state"]);
+    }
 }
