@@ -1,6 +1,6 @@
 //! Links that die for a while, in one direction or both, and peers that never speak. Goals S7 to S9, S12, S19 and S39.
 //!
-//! Runs per story on every push (and at night): S7 20 (200), S8 5 (50), S9 5 (100), S12 10 (200), S19 5 (50), S39 2 of each (5).
+//! Runs per story on every push (and at night): S7 20 (200), S8 5 (50) and with a resume 3 (20), S9 5 (100), S12 10 (200), S19 5 (50), S39 2 of each (5).
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 #[allow(unreachable_pub, dead_code, unused_imports, reason = "shared by test crates")]
@@ -9,7 +9,7 @@ mod sim;
 use std::time::Duration;
 
 use packetboat::rudp::congestion::MINIMUM_WINDOW_PACKETS;
-use packetboat::rudp::{ConnectionError, Event, PACKET_LEN_IPV4};
+use packetboat::rudp::{Config, ConnectionError, Event, PACKET_LEN_IPV4};
 use packetboat::wire::packet::{Kind, Reason};
 use sim::{Link, Loss, MIB, Random, World, ms, secs, seeds};
 
@@ -63,6 +63,38 @@ fn s8_half_a_minute_of_darkness_is_survived_and_a_minute_is_not() {
             assert_eq!(end.failed(), Some(&ConnectionError::PeerLost), "{}", world.describe());
         }
         assert!(world.client().kept.bytes > 0, "what came before is kept: {}", world.describe());
+    }
+}
+
+#[test]
+fn s8_after_a_minute_of_darkness_a_second_connection_brings_only_the_rest() {
+    const SIZE: u64 = 6 * MIB + 12_345;
+    for seed in seeds(3, 20) {
+        let dies_at = secs(2) + ms(Random(seed).below(2_500));
+        let link = Link { blackouts: vec![dies_at..dies_at + secs(61) + ms(500)], ..Link::default() };
+        let mut world = World::download(SIZE, &link, seed);
+        world.run(secs(120));
+        for end in &world.ends {
+            let closed: Vec<_> = end.events.iter().filter(|(_, e)| matches!(e, Event::Closed(_))).collect();
+            assert_eq!(closed.len(), 1, "{}", world.describe());
+            assert_eq!(end.failed(), Some(&ConnectionError::PeerLost), "{}", world.describe());
+        }
+        // What is kept is what the connection says, and the sender knows of no more.
+        let prefix = world.client().kept.prefix();
+        assert!(prefix >= MIB, "the link died too early to tell anything: {}", world.describe());
+        assert!(world.server().connection.moved_bytes() <= world.client().kept.bytes, "{}", world.describe());
+
+        let start = prefix / MIB * MIB;
+        let mut rest = World::new(&Link::default(), &Link::default(), !seed);
+        let (client, server) = sim::configs(SIZE, ms(30), !seed);
+        rest.add(Config { start, ..client }, Config { start, ..server }, Duration::ZERO);
+        rest.run(secs(60));
+        // No octet before the start comes again (I5 would tell), and none but the rest is sent.
+        rest.assert_identical();
+        let sent = rest.server().file_bytes_sent();
+        let resent = rest.server().connection.stats().packets_resent * PACKET_LEN_IPV4 as u64;
+        assert!((SIZE - start..=SIZE - start + resent).contains(&sent), "{sent} sent: {}", rest.describe());
+        assert_eq!(rest.client().connection.moved_bytes(), SIZE, "{}", rest.describe());
     }
 }
 

@@ -79,6 +79,13 @@ impl Kept {
         Ok(())
     }
 
+    /// The octets that are kept without a gap from the start of the file.
+    pub fn prefix(&self) -> u64 {
+        let whole = self.words.iter().take_while(|&&word| word == u64::MAX).count();
+        let rest = self.words.get(whole).map_or(0, |word| word.trailing_ones());
+        whole as u64 * 64 + u64::from(rest)
+    }
+
     pub fn is_complete(&self) -> bool {
         self.bytes == self.size
     }
