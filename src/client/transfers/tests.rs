@@ -301,3 +301,90 @@ fn what_is_complete_is_kept_while_the_session_is_away() {
     let kept = transfers.events.recv_timeout(Duration::from_secs(10)).expect("kept");
     assert_eq!(lines(&transfers.on_transfer(kept)), ["! finished a.txt 5"]);
 }
+
+/// A client to which a file of this size is offered; `asks` as when somebody sits there who has not said `-y`.
+fn offered_of(folder: &tempfile::TempDir, size: u64, asks: bool) -> Transfers {
+    let server = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut transfers = Transfers::new(server, Duration::from_millis(1), Tuning::default());
+    let mut want = want(folder.path(), false);
+    want.what = What::Get { target: Target::Folder(folder.path().into(), name()), asks };
+    assert_eq!(lines(&transfers.ask(want)), ["GET_udp a.txt"]);
+    transfers.on_server(ServerMessage::Offer(offer(size))).expect("about a transfer");
+    // Nothing comes, but the worker would tell so: from here on the test tells how far it is.
+    transfers.under_way.get_mut(&ID).expect("offered").moving.progress = std::sync::Arc::default();
+    transfers
+}
+
+fn granted(transfers: &Transfers) -> u64 {
+    transfers.under_way[&ID].moving.granted.load(Ordering::Relaxed)
+}
+
+/// So many octets have come; gives what follows.
+fn come(transfers: &mut Transfers, moved_bytes: u64, now: Instant) -> Vec<String> {
+    transfers.under_way[&ID].moving.progress.set(moved_bytes, 0);
+    lines(&transfers.on_tick(now))
+}
+
+/// The end of a transfer that was stopped, as its worker tells it.
+fn stopped(transfers: &mut Transfers) -> Vec<String> {
+    let ended = transfers.events.recv_timeout(Duration::from_secs(10)).expect("the worker tells");
+    lines(&transfers.on_transfer(ended))
+}
+
+#[test]
+fn s23_a_person_is_asked_once_at_forty_per_cent() {
+    const SIZE: u64 = (1 << 20) + 3;
+    const FORTY_PER_CENT: u64 = (SIZE * 2).div_ceil(5);
+    let now = Instant::now();
+    for (number, goes_on) in [(None, true), (Some(1), true), (None, false), (Some(1), false)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut transfers = offered_of(&folder, SIZE, true);
+        assert_eq!(granted(&transfers), FORTY_PER_CENT, "no more may come before the answer");
+        assert!(transfers.answer(None, true).is_none(), "nobody was asked");
+        assert_eq!(come(&mut transfers, FORTY_PER_CENT - 1, now), [""; 0]);
+        assert_eq!(come(&mut transfers, FORTY_PER_CENT, now), [format!("? {FORTY_PER_CENT}")]);
+        assert_eq!(come(&mut transfers, FORTY_PER_CENT, now), [""; 0], "once");
+        assert_eq!(granted(&transfers), FORTY_PER_CENT, "a question is not an answer");
+        assert!(transfers.answer(Some(2), goes_on).is_none(), "about another transfer");
+        let answered = transfers.answer(number, goes_on).expect("it was asked");
+        assert_eq!(lines(&answered), [""; 0]);
+        if goes_on {
+            assert_eq!(granted(&transfers), u64::MAX);
+            assert_eq!(come(&mut transfers, SIZE, now), [""; 0], "not asked again");
+            assert!(transfers.answer(None, true).is_none(), "it is answered");
+        } else {
+            assert_eq!(stopped(&mut transfers), ["DONE_7 cancelled", "! declined"]);
+            assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "what has come is removed");
+            assert!(transfers.is_idle());
+        }
+    }
+}
+
+#[test]
+fn s23_no_answer_within_a_minute_declines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut transfers = offered_of(&folder, 10 << 20, true);
+    let now = Instant::now();
+    assert_eq!(come(&mut transfers, 4 << 20, now), ["? 4194304"]);
+    let told = come(&mut transfers, 4 << 20, now + ANSWER_MAX);
+    assert!(told.iter().all(|line| line.starts_with("* ")), "just in time: {told:?}");
+    assert_eq!(granted(&transfers), 4 << 20);
+    assert_eq!(come(&mut transfers, 4 << 20, now + ANSWER_MAX + Duration::from_millis(1)), [""; 0]);
+    assert_eq!(stopped(&mut transfers), ["DONE_7 cancelled", "! declined"]);
+    assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "what has come is removed");
+}
+
+#[test]
+fn s23_nobody_is_asked_about_small_files_or_who_has_said_yes() {
+    for (size, asks) in
+        [(0, true), (1, true), (5, true), ((1 << 20) - 1, true), (1 << 20, false), (10 << 20, false)]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut transfers = offered_of(&folder, size, asks);
+        assert_eq!(granted(&transfers), u64::MAX, "{size}");
+        for moved_bytes in [size * 2 / 5, size / 2, size] {
+            assert_eq!(come(&mut transfers, moved_bytes, Instant::now()), [""; 0], "{size}");
+        }
+        assert!(transfers.answer(None, false).is_none(), "{size}");
+    }
+}
