@@ -82,12 +82,17 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Scene {
+        Scene::below(&std::env::temp_dir())
+    }
+
+    /// The same with its folders in this one.
+    pub(crate) fn below(folder: &Path) -> Scene {
         let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         // Then whoever sets the same may listen there, and the system gives the port to nobody by itself.
         held.set_reuse_address(true).expect("a socket");
         held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
         let address = held.local_addr().expect("bound").as_socket().expect("an address");
-        let [shelf, home] = std::array::from_fn(|_| TempDir::new().expect("a folder"));
+        let [shelf, home] = std::array::from_fn(|_| TempDir::new_in(folder).expect("a folder"));
         Scene { address, shelf, home, _held: held }
     }
 
