@@ -78,7 +78,7 @@ fn fetch_huge(size: u64, start: u64, ways: &[&str]) {
             let mtime = fs::metadata(&original).expect("it").mtime();
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
             let text = format!(
-                r#"{{"version":1,"size":{size},"mtime_s":{mtime},"token":null,"boot":"{}","written":{start},"synced":{start}}}"#,
+                r#"{{"version":1,"name":"huge.bin","size":{size},"mtime_s":{mtime},"token":null,"boot":"{}","written":{start},"synced":{start}}}"#,
                 boot.trim()
             );
             fs::write(state, format!("{text:511}\n")).expect("a file");

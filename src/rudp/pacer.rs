@@ -24,6 +24,8 @@ pub struct Pacer {
     /// Octets per second; `None`: not paced.
     rate: Option<u64>,
     burst_bytes: u64,
+    /// A burst is more than the fewest packets.
+    is_fast: bool,
 }
 
 impl Pacer {
@@ -42,13 +44,14 @@ impl Pacer {
             .clamp(BURST_PACKETS_MIN * packet_len, BURST_PACKETS_MAX * packet_len)
             .max(worth(BURST_MIN))
             .min(burst_bytes_max.max(BURST_PACKETS_MIN * packet_len));
+        self.is_fast = self.burst_bytes > BURST_PACKETS_MIN * packet_len;
     }
 
-    /// How many octets may leave now: nothing before [`deadline`](Self::deadline), because batches are cheap and single
-    /// packets dear, and whoever asks often enough would get single packets.
+    /// How many octets may leave now. On a fast path nothing before [`deadline`](Self::deadline), because batches are cheap
+    /// and single packets dear, and whoever asks often enough would get single packets.
     pub fn budget(&self, now: Instant) -> u64 {
         let (Some(rate), Some(next_at)) = (self.rate, self.next_at) else { return self.full_burst() };
-        if self.deadline().is_some_and(|deadline| now < deadline) {
+        if self.is_fast && self.deadline().is_some_and(|deadline| now < deadline) {
             return 0;
         }
         let earned = |time: Duration| {
