@@ -9,8 +9,9 @@
 mod moves;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -359,4 +360,49 @@ fn s24_what_is_finished_or_noted_survives_a_crash_of_the_machine() {
     await_end(&log("server"), server_pid);
     assert_safe_on_the_disk(&calls(&log("client")), &here);
     assert_safe_on_the_disk(&calls(&log("server")), &there);
+}
+
+/// Kills a client when three MiB of its file are noted, and loses octets in the middle of what was written.
+fn lose(scene: &Scene, command: [&str; 2], final_name: &Path, machine_went_down: bool) {
+    let mut child = scene.client(&[&command, &moves::SLOW[..]].concat()).spawn().expect("it starts");
+    let began = Instant::now();
+    while noted(final_name) < 3 * MIB {
+        assert!(began.elapsed() < PATIENCE, "{} noted", noted(final_name));
+        std::thread::yield_now();
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ran");
+    let [part, state] = part_and_state(final_name);
+    let file = File::options().read(true).write(true).open(part).expect("it is left");
+    // The server notices the end of its client and lets go of the file; only then may somebody else write to it.
+    file.lock().expect("a lock");
+    file.write_all_at(&[0; 100_000], MIB + 500_000).expect("written");
+    if machine_went_down {
+        let text = fs::read_to_string(&state).expect("it is left");
+        let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["boot"] = "another".into();
+        json["synced"] = MIB.into();
+        fs::write(state, format!("{:511}\n", json.to_string())).expect("written");
+    }
+}
+
+/// Only what was synced counts when the machine was started again; and what is lost all the same is found by the digest.
+#[test]
+fn s24_what_a_crash_of_the_machine_has_lost_is_moved_again() {
+    for (machine_went_down, resumed_from) in [(true, MIB), (false, 0)] {
+        let scene = Scene::new();
+        make_file(&scene.shelf.path().join("big.bin"), SIZE, 3);
+        make_file(&scene.home.path().join("mine.bin"), SIZE, 4);
+        let _server = scene.start();
+        for (command, name, from, to) in [
+            (["get", "big.bin"], "big.bin", scene.shelf.path(), &*scene.downloads()),
+            (["put", "mine.bin"], "mine.bin", scene.home.path(), scene.shelf.path()),
+        ] {
+            lose(&scene, command, &to.join(name), machine_went_down);
+            let event = transfer(&scene.run(&command));
+            assert_eq!(event["resumed_from"], resumed_from, "{event}");
+            assert!(are_identical(&to.join(name), &from.join(name)), "{event}");
+            assert!(!names(to).iter().any(|name| name.starts_with('.')), "{:?}", names(to));
+        }
+    }
 }
