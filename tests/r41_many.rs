@@ -107,8 +107,8 @@ fn jains_index(shares: &[u64]) -> f64 {
     sum * sum / (shares.len() as f64 * squares)
 }
 
-#[test]
-fn r41_equal_downloads_have_moved_equally_much_when_the_first_ends() {
+/// Fetches a file 64 times at once, and gives Jain's index of what each has moved when the first of them ends.
+fn fairness_of_equal_downloads() -> f64 {
     const DOWNLOADS: u32 = 64;
     let folder = tempfile::tempdir().expect("a folder");
     let (source, digest) = source(folder.path(), by_tier(MIB, 4 * MIB));
@@ -136,10 +136,19 @@ fn r41_equal_downloads_have_moved_equally_much_when_the_first_ends() {
     }
     (1..=DOWNLOADS).for_each(|id| client.grant(TransferId(id), u64::MAX));
     let shares = shares.recv_timeout(PATIENCE).expect("the first ends");
-    let index = jains_index(&shares);
-    // On every push other tests want the processor too, and what they take is not shared fairly.
-    assert!(index >= by_tier(0.90, 0.95), "Jain's index {index:.3}: {shares:?}");
     transfers.iter().for_each(|transfer| transfer.keep(digest));
+    jains_index(&shares)
+}
+
+#[test]
+fn r41_equal_downloads_have_moved_equally_much_when_the_first_ends() {
+    // On every push other tests want the processor too, and what they take is taken from some and not from others.
+    let tries = by_tier(3, 1);
+    let mut indices = Vec::new();
+    while indices.len() < tries && indices.last().is_none_or(|&index| index < 0.95) {
+        indices.push(fairness_of_equal_downloads());
+    }
+    assert!(indices.iter().any(|&index| index >= 0.95), "Jain's index: {indices:?}");
 }
 
 #[test]
