@@ -40,6 +40,11 @@ fn f7_ranges_equal_their_models() {
 }
 
 #[test]
+fn f10_leftovers_become_the_right_file_or_none() {
+    fuzz("f10_leftover", 2_000);
+}
+
+#[test]
 fn one_input_is_replayed() {
     let Some(path) = env::var_os("PACKETBOAT_FUZZ_INPUT").map(PathBuf::from) else { return };
     let input = fs::read(&path).expect("PACKETBOAT_FUZZ_INPUT is a file");

@@ -155,3 +155,60 @@ pub fn digest_before(file: &File, end: u64, len: u64) -> io::Result<blake3::Hash
     file.read_exact_at(&mut bytes, end - len_before as u64)?;
     Ok(blake3::hash(&bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn file(octets: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(octets).expect("written");
+        file
+    }
+
+    #[test]
+    fn a_digest_in_slices_is_the_digest() {
+        let octets: Vec<u8> = (0..3_000_000u32).map(|i| i.to_le_bytes()[1]).collect();
+        let file = file(&octets);
+        for slice_len in [1 << 20, 999_983, u64::MAX] {
+            let mut slices = Slices::default();
+            let goes_on = AtomicBool::new(false);
+            while !slices.advance(&file, 3_000_000, slice_len, &goes_on).expect("readable") {}
+            assert_eq!(slices.digest(), blake3::hash(&octets), "{slice_len}");
+        }
+        let mut slices = Slices::default();
+        assert!(!slices.advance(&file, 3_000_000, u64::MAX, &AtomicBool::new(true)).expect("given up"));
+        assert!(
+            slices.advance(&file, 3_000_001, u64::MAX, &AtomicBool::new(false)).is_err(),
+            "it ends early"
+        );
+        assert!(Slices::default().advance(&file, 0, 1, &AtomicBool::new(false)).expect("nothing to read"));
+    }
+
+    #[test]
+    fn a_file_is_followed_as_far_as_it_is_written() {
+        let octets = [7; 3_000];
+        let mut file = file(&octets[..1_000]);
+        let followed = Followed::new(file.try_clone().expect("a handle"), 0, 0);
+        assert!(!followed.follow(500).expect("readable"), "nothing is written yet");
+        followed.on_written(1_000);
+        assert!(followed.follow(500).expect("readable"), "there is more");
+        assert!(!followed.follow(500).expect("readable"));
+        assert_eq!(followed.synced(), 0, "not so often");
+        file.write_all(&octets[1_000..]).expect("written");
+        followed.on_written(3_000);
+        followed.on_over();
+        assert_eq!(followed.digest(3_000).expect("readable"), blake3::hash(&octets));
+        assert!(followed.is_over() && followed.digest(3_001).is_err());
+    }
+
+    #[test]
+    fn what_is_compared_are_the_last_octets_before() {
+        let file = file(b"0123456789");
+        assert_eq!(digest_before(&file, 8, 3).expect("readable"), blake3::hash(b"567"));
+        assert_eq!(digest_before(&file, 2, 3).expect("readable"), blake3::hash(b"01"), "no more are there");
+        assert_eq!(digest_before(&file, 0, 3).expect("readable"), blake3::hash(b""));
+        assert!(digest_before(&file, 11, 3).is_err());
+    }
+}

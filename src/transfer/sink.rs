@@ -223,7 +223,7 @@ impl Sink {
     /// Sees to it that everything is on the disk, and is what it should be.
     fn verify(&mut self, digest: blake3::Hash) -> Result<(), TransferError> {
         let part = self.part.path().display().to_string();
-        self.flush().map_err(|source| failed(format!("write {part}"), source))?;
+        self.flush().and_then(|()| self.cut()).map_err(|source| failed(format!("write {part}"), source))?;
         self.followed.on_over();
         let actual = self.followed.finish(self.size);
         let actual = actual.map_err(|source| failed(format!("read and sync {part}"), source))?;
@@ -231,6 +231,12 @@ impl Sink {
             return Err(TransferError::Digest { expected: digest, actual });
         }
         Ok(())
+    }
+
+    /// We never write behind the end; whoever has lengthened a leftover must not lengthen the file.
+    fn cut(&self) -> io::Result<()> {
+        let file = self.part.file();
+        if file.metadata()?.len() > self.size { file.set_len(self.size) } else { Ok(()) }
     }
 
     fn rename(&mut self) -> Result<PathBuf, TransferError> {

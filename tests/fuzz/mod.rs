@@ -6,11 +6,13 @@
 
 pub(crate) mod bytes;
 pub(crate) mod connection;
+mod leftover;
 pub(crate) mod packet;
 mod ranges;
 pub(crate) mod world;
 
 pub(crate) use connection::f4_connection;
+pub(crate) use leftover::f10_leftover;
 pub(crate) use packet::f3_packet;
 pub(crate) use ranges::f7_ranges;
 
@@ -18,5 +20,9 @@ pub(crate) use ranges::f7_ranges;
 pub(crate) type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub(crate) const TARGETS: [(&str, Target); 3] =
-    [("f3_packet", f3_packet), ("f4_connection", f4_connection), ("f7_ranges", f7_ranges)];
+pub(crate) const TARGETS: [(&str, Target); 4] = [
+    ("f3_packet", f3_packet),
+    ("f4_connection", f4_connection),
+    ("f7_ranges", f7_ranges),
+    ("f10_leftover", f10_leftover),
+];

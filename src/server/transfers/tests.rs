@@ -4,6 +4,9 @@ use super::*;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+use crate::transfer::part::Origin;
+use crate::transfer::sink::Target;
+
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn transfer(owner: u64, way: Way) -> Transfer {
@@ -113,4 +116,46 @@ fn a_digest_is_wanted_until_it_is_told_or_its_transfer_fails_or_its_owner_leaves
     let (_, left_unwanted) = add(&mut transfers, 1);
     transfers.remove_all();
     assert!(is_unwanted(&left_unwanted) && !is_unwanted(&told_unwanted));
+}
+
+#[test]
+fn an_upload_that_its_owner_has_ended_does_not_arrive() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = |name: &str| {
+        let target = Target::Path(folder.path().join(name));
+        Sink::create(&target, &Origin::new(5)).expect("a sink")
+    };
+    let upload =
+        || Upload { token: String::new(), arrived: None, promised: None, is_verifying: false, ended: None };
+    let mut transfers = Transfers::default();
+    let add = |transfers: &mut Transfers, way| {
+        insert(transfers, Transfer { upload: Some(upload()), ..transfer(1, way) })
+    };
+    let digest = blake3::hash(b"five.");
+    // Its last octet was on the way when the owner ended it.
+    let late = add(&mut transfers, Way::Udp);
+    transfers.on_promised(MemberId(1), late, 5, digest);
+    assert!(transfers.end_upload(MemberId(2), late, ErrorCode::Cancelled).is_none(), "somebody else's");
+    let ended = transfers.end_upload(MemberId(1), late, ErrorCode::Cancelled);
+    assert!(matches!(ended, Some((Stop::Worker, None))), "{ended:?}");
+    assert!(transfers.on_arrived(late, sink("late"), Instant::now()).is_err());
+    assert!(transfers.take_complete(late).is_none());
+    // All of it was here, and not yet its digest.
+    let early = add(&mut transfers, Way::Streaming(stream(), Arc::default()));
+    assert!(transfers.on_arrived(early, sink("early"), Instant::now()).is_ok());
+    assert!(transfers.take_complete(early).is_none(), "nothing is promised");
+    let ended = transfers.end_upload(MemberId(1), early, ErrorCode::Cancelled);
+    assert!(matches!(ended, Some((Stop::Nobody, Some(_)))), "{ended:?}");
+    assert!(transfers.end_upload(MemberId(1), early, ErrorCode::Cancelled).is_none(), "it is gone");
+    // It is being verified: that ends by itself.
+    let verified = add(&mut transfers, Way::Udp);
+    transfers.on_promised(MemberId(1), verified, 5, digest);
+    transfers.on_promised(MemberId(1), verified, 6, digest);
+    assert!(transfers.on_arrived(verified, sink("verified"), Instant::now()).is_ok());
+    let complete = transfers.take_complete(verified).expect("complete");
+    assert_eq!((complete.size, complete.digest), (5, digest), "the first word counts");
+    assert!(transfers.take_complete(verified).is_none(), "once");
+    assert!(transfers.end_upload(MemberId(1), verified, ErrorCode::Cancelled).is_none());
+    assert!(transfers.remove_owned(MemberId(1)).iter().all(|&(id, _)| id == late), "its owner may leave");
+    assert!(transfers.remove(verified).is_some());
 }
