@@ -15,7 +15,7 @@ use packetboat::wire::message::Accept;
 #[test]
 fn r20_kill_9_of_the_server_during_uploads() {
     let mut server = fast_server();
-    let file = content(16 * MIB, 1);
+    let file = content(8 * MIB, 1);
     for round in 0..by_tier(2, 20) {
         let mut alice = server.login("alice quiet");
         let complete = format!("complete {round}");
@@ -23,7 +23,7 @@ fn r20_kill_9_of_the_server_during_uploads() {
         assert!(alice.put_whole(&udp, "tcp", &file[..MIB], &complete).ends_with(" ok"));
         assert_eq!(alice.line(), format!("SHARED_alice {MIB} {complete}"));
         // Three of them are streams that stand still in the middle, two are packets that are under way.
-        let slow = UdpEnd::at([127, 0, 0, 1].into(), Some("delay=20ms"));
+        let slow = UdpEnd::slow();
         let mut uploads: Vec<(String, Accept)> = Vec::new();
         let (mut streams, mut sendings) = (Vec::new(), Vec::new());
         for number in 0..5 {

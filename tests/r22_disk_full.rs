@@ -1,4 +1,5 @@
 //! A disk that fills up while files are put on it. Needs a small filesystem of its own, so only root can run it.
+#![expect(clippy::print_stderr, reason = "who skips a story says why")]
 
 mod common;
 

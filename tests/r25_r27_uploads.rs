@@ -17,8 +17,11 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const SECRET: &str = "what lies outside";
 
-/// Everything below a folder that is not a folder itself, with what tells that it was not touched.
-fn census(folder: &Path) -> BTreeMap<PathBuf, (u64, u64, i64, Option<Vec<u8>>)> {
+/// What tells that an entry was not touched: its number, its names, its kind and mode, and what it holds.
+type Untouched = (u64, u64, u32, Option<Vec<u8>>);
+
+/// Everything below a folder that is not a folder itself.
+fn census(folder: &Path) -> BTreeMap<PathBuf, Untouched> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -27,7 +30,7 @@ fn census(folder: &Path) -> BTreeMap<PathBuf, (u64, u64, i64, Option<Vec<u8>>)> 
             found.extend(census(&path));
         } else if !path.ends_with("log") {
             let octets = meta.is_file().then(|| fs::read(&path).expect("readable"));
-            found.insert(path, (meta.ino(), meta.nlink(), meta.mode().into(), octets));
+            found.insert(path, (meta.ino(), meta.nlink(), meta.mode(), octets));
         }
     }
     found

@@ -34,7 +34,7 @@ fn cut_tcp(server: &TestServer, client: &mut RawClient, content: &[u8], sent: us
 
 /// Puts some MiB of a file over UDP under this nick, then is gone as a client is whose machine stops; gives the token.
 fn cut_udp(server: &TestServer, nick: &str, content: &[u8], name: &str) -> Secret {
-    let slow = UdpEnd::at([127, 0, 0, 1].into(), Some("delay=20ms"));
+    let slow = UdpEnd::slow();
     let mut client = server.login(&format!("{nick} quiet"));
     let accept = client.put("udp", content.len(), name);
     let sending = slow.send(server.addr.ip(), &accept, content, 0..content.len() as u64);
@@ -50,7 +50,7 @@ fn a_cut_upload_goes_on_behind_its_last_whole_mib() {
     let server = fast_server();
     let udp = UdpEnd::new();
     let mut alice = server.login("alice quiet");
-    let file = content(16 * MIB + 77, 1);
+    let file = content(8 * MIB + 77, 1);
     for first in TRANSPORTS {
         for second in TRANSPORTS {
             let name = format!("{first} then {second}");
@@ -134,12 +134,12 @@ fn a_token_opens_its_own_file_alone() {
 fn who_comes_back_ends_the_upload_of_the_lost_connection() {
     let server = fast_server();
     let udp = UdpEnd::new();
-    let file = content(16 * MIB, 1);
+    let file = content(8 * MIB, 1);
     for first in TRANSPORTS {
         let name = format!("over {first}");
         let mut lost = server.login(&format!("lost-{first} quiet"));
         let accept = lost.put(first, file.len(), &name);
-        let slow = UdpEnd::at([127, 0, 0, 1].into(), Some("delay=20ms"));
+        let slow = UdpEnd::slow();
         let (mut half, mut sending) = (None, None);
         match first {
             "udp" => {

@@ -88,6 +88,9 @@ pub(crate) struct Sending {
     pub(crate) progress: Arc<Progress>,
 }
 
+/// An unfinished file as the worker gives it back, and how it went.
+pub(crate) type Arrived = (Sink, Result<(), TransferError>);
+
 /// Our side of UDP transfers.
 pub(crate) struct UdpEnd(pub(crate) Pool);
 
@@ -99,7 +102,17 @@ impl UdpEnd {
     /// At another address of this machine, or with faults at its socket.
     pub(crate) fn at(ip: Ipv4Addr, simulate: Option<&str>) -> UdpEnd {
         let simulate = simulate.map(|spec| spec.parse().expect("a spec"));
-        let tuning = Tuning { simulate, ..Tuning::default() };
+        Self::with(ip, Tuning { simulate, ..Tuning::default() })
+    }
+
+    /// About 4 MB/s: slow enough to be caught in the middle.
+    pub(crate) fn slow() -> UdpEnd {
+        let simulate = Some("delay=20ms".parse().expect("a spec"));
+        let controller = Some("fixed:128".parse().expect("a controller"));
+        Self::with(Ipv4Addr::LOCALHOST, Tuning { simulate, controller, ..Tuning::default() })
+    }
+
+    fn with(ip: Ipv4Addr, tuning: Tuning) -> UdpEnd {
         let ip = IpAddr::V4(ip);
         UdpEnd(Pool::start(&PoolConfig { ip, base_port: 0, workers: 1, tuning }).expect("a port"))
     }
@@ -132,7 +145,7 @@ impl UdpEnd {
         server: SocketAddr,
         offer: &Offer,
         folder: &Path,
-    ) -> (Receiver<(Sink, Result<(), TransferError>)>, Arc<Progress>) {
+    ) -> (Receiver<Arrived>, Arc<Progress>) {
         let target = Target::Folder(folder.into(), FileName::parse("received").expect("a name"));
         let sink = Sink::create(&target, &Origin::new(offer.file.size)).expect("a sink");
         self.receive_into(server, offer, sink)
@@ -143,7 +156,7 @@ impl UdpEnd {
         server: SocketAddr,
         offer: &Offer,
         sink: Sink,
-    ) -> (Receiver<(Sink, Result<(), TransferError>)>, Arc<Progress>) {
+    ) -> (Receiver<Arrived>, Arc<Progress>) {
         let (told, ended) = bounded(1);
         let ended_box = Box::new(move |sink, outcome| _ = told.send((sink, outcome)));
         let progress = Arc::new(Progress::default());
