@@ -17,11 +17,11 @@ fn r20_kill_9_of_the_server_during_uploads() {
     let mut server = fast_server();
     let file = content(8 * MIB, 1);
     for round in 0..by_tier(2, 20) {
-        let mut alice = server.login("alice quiet");
+        let mut alice = server.login(&format!("alice{round} quiet"));
         let complete = format!("complete {round}");
         let udp = UdpEnd::new();
         assert!(alice.put_whole(&udp, "tcp", &file[..MIB], &complete).ends_with(" ok"));
-        assert_eq!(alice.line(), format!("SHARED_alice {MIB} {complete}"));
+        assert_eq!(alice.line(), format!("SHARED_alice{round} {MIB} {complete}"));
         // Three of them are streams that stand still in the middle, two are packets that are under way.
         let slow = UdpEnd::slow();
         let mut uploads: Vec<(String, Accept)> = Vec::new();
@@ -51,7 +51,7 @@ fn r20_kill_9_of_the_server_during_uploads() {
         let visible = |name: &&String| !name.starts_with('.');
         let all = names(&server.files());
         assert_eq!(all.iter().filter(visible).count(), round + 1 + 4 * round, "{all:?}");
-        let mut alice = server.login("alice quiet");
+        let mut alice = server.login(&format!("back{round} quiet"));
         for (number, (name, accept)) in uploads.iter().enumerate() {
             if number == 0 {
                 // Whoever shows no token starts anew, beside what is there.
@@ -66,7 +66,7 @@ fn r20_kill_9_of_the_server_during_uploads() {
             assert!(from >= MIB as u64, "{name} goes on from {from}");
             alice.deliver(&udp, transport, &again, &file);
             assert_eq!(alice.line(), format!("DONE_{} ok", again.id));
-            assert_eq!(alice.line(), format!("SHARED_alice {} {name}", file.len()));
+            assert_eq!(alice.line(), format!("SHARED_back{round} {} {name}", file.len()));
             assert!(fs::read(server.files().join(name)).expect("there") == file, "{name}");
         }
     }
@@ -101,8 +101,8 @@ fn r20_leftovers_are_removed_after_a_day_and_nothing_else_is() {
     let day = Duration::from_secs(24 * 60 * 60);
     for (foreign, text) in [
         (".foreign.part", "no state at all"),
-        (".broken.part", "a state that is none"),
-        (".broken.part.state", "{}"),
+        (".broken.part", "what a crash has left"),
+        (".broken.part.state", "{"),
         (".hidden", "not one of ours"),
         (".old.part.backup", "neither"),
         ("old.part", "a file of the shelf"),

@@ -190,17 +190,28 @@ mod tests {
     fn a_file_is_followed_as_far_as_it_is_written() {
         let octets = [7; 3_000];
         let mut file = file(&octets[..1_000]);
-        let followed = Followed::new(file.try_clone().expect("a handle"), 0, 0);
-        assert!(!followed.follow(500).expect("readable"), "nothing is written yet");
+        let state = tempfile::tempfile().expect("a file");
+        let followed = Followed::new(file.try_clone().expect("a handle"), state, 0, 0);
+        assert!(!followed.follow(500), "nothing is written yet");
         followed.on_written(1_000);
-        assert!(followed.follow(500).expect("readable"), "there is more");
-        assert!(!followed.follow(500).expect("readable"));
+        assert!(followed.follow(500), "there is more");
+        assert!(!followed.follow(500));
         assert_eq!(followed.synced(), 0, "not so often");
         file.write_all(&octets[1_000..]).expect("written");
         followed.on_written(3_000);
         followed.on_over();
-        assert_eq!(followed.digest(3_000).expect("readable"), blake3::hash(&octets));
-        assert!(followed.is_over() && followed.digest(3_001).is_err());
+        assert_eq!(followed.finish(3_000).expect("readable"), blake3::hash(&octets));
+        assert!(followed.is_over() && followed.finish(3_001).is_err());
+    }
+
+    #[test]
+    fn what_fails_while_a_file_is_followed_is_told_at_its_end() {
+        let (file, state) = (file(b"short"), tempfile::tempfile().expect("a file"));
+        let followed = Followed::new(file, state, 0, 0);
+        followed.on_written(6);
+        assert!(!followed.follow(u64::MAX) && !followed.follow(u64::MAX), "it is left alone then");
+        let failure = followed.finish(5).expect_err("what follow has met");
+        assert_eq!(failure.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

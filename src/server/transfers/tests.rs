@@ -125,8 +125,14 @@ fn an_upload_that_its_owner_has_ended_does_not_arrive() {
         let target = Target::Path(folder.path().join(name));
         Sink::create(&target, &Origin::new(5)).expect("a sink")
     };
-    let upload =
-        || Upload { token: String::new(), arrived: None, promised: None, is_verifying: false, ended: None };
+    let upload = || Upload {
+        token: String::new(),
+        moved_when_asked: None,
+        arrived: None,
+        promised: None,
+        is_verifying: false,
+        ended: None,
+    };
     let mut transfers = Transfers::default();
     let add = |transfers: &mut Transfers, way| {
         insert(transfers, Transfer { upload: Some(upload()), ..transfer(1, way) })

@@ -93,39 +93,69 @@ fn no_more_is_there_than_the_file_has() {
 }
 
 #[test]
-fn only_our_own_leftovers_are_removed_and_only_old_ones() {
+fn only_leftovers_are_removed_and_only_old_ones_that_nobody_works_on() {
     let folder = tempfile::tempdir().expect("a folder");
-    let part = part(folder.path(), MIB, MIB);
     let long_ago = SystemTime::now() - LEFTOVER_LIFE - Duration::from_secs(9);
-    let set_old = |file: &File| file.set_times(FileTimes::new().set_modified(long_ago)).expect("ours");
-    set_old(part.file());
-    for (foreign, text) in [(".b.part", "foreign"), (".c.part", ""), (".c.part.state", "{}"), ("d.part", "")]
-    {
-        fs::write(folder.path().join(foreign), text).expect("a file");
-        set_old(&File::options().write(true).open(folder.path().join(foreign)).expect("there"));
+    let set_old = |name: &str| {
+        let file = File::options().write(true).open(folder.path().join(name)).expect("there");
+        file.set_times(FileTimes::new().set_modified(long_ago)).expect("ours");
+    };
+    let foreign = [".b.part", ".b.part.state.txt", ".c.part.state", ".part.c", "d.part"];
+    for name in foreign {
+        fs::write(folder.path().join(name), "not one of ours").expect("a file");
+        set_old(name);
     }
-    let foreign = [".b.part", ".c.part", ".c.part.state", "d.part"];
+    let left = || names(folder.path()).into_iter().filter(|name| !foreign.contains(&name.as_str()));
+    let both = [".a.part", ".a.part.state"];
+    let in_use = part(folder.path(), MIB, MIB);
+    set_old(".a.part");
     remove_old_leftovers(folder.path());
-    assert_eq!(names(folder.path())[..2], [".a.part", ".a.part.state"], "in use");
-    drop(part);
-    set_old(&File::options().write(true).open(folder.path().join(".a.part")).expect("there"));
+    assert!(left().eq(both), "in use");
+    drop(in_use);
+    File::options()
+        .write(true)
+        .open(folder.path().join(".a.part"))
+        .and_then(|file| file.set_modified(SystemTime::now() - LEFTOVER_LIFE + Duration::from_secs(600)))
+        .expect("ours");
+    remove_old_leftovers(folder.path());
+    assert!(left().eq(both), "not a day old");
+    fs::remove_file(folder.path().join(".a.part")).expect("there");
+    // What a crash has left in pieces: a state that is torn, no state and no octets, a state alone.
+    for pieces in ["whole", "torn", "empty", "alone"] {
+        drop(part(folder.path(), MIB, MIB));
+        match pieces {
+            "torn" => fs::write(folder.path().join(".a.part.state"), "{\"version\":").expect("written"),
+            "empty" => {
+                fs::write(folder.path().join(".a.part"), "").expect("written");
+                fs::remove_file(folder.path().join(".a.part.state")).expect("there");
+            }
+            "alone" => {
+                fs::remove_file(folder.path().join(".a.part")).expect("there");
+                set_old(".a.part.state");
+            }
+            _ => {}
+        }
+        if pieces != "alone" {
+            set_old(".a.part");
+        }
+        remove_old_leftovers(folder.path());
+        assert_eq!(left().count(), 0, "{pieces}");
+    }
+    assert_eq!(names(folder.path()), foreign);
+}
+
+#[test]
+fn a_state_that_we_do_not_know_is_not_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(part(folder.path(), MIB, MIB));
     overwrite_state(folder.path(), |state| state.version = 2);
-    remove_old_leftovers(folder.path());
-    assert_eq!(names(folder.path()).len(), 6, "of a version that we do not know");
-    // What we do not know is not written over either.
+    assert!(PartFile::leftovers(folder.path(), name()).is_empty());
+    let before = fs::read(folder.path().join(".a.part.state")).expect("there");
     let other = PartFile::create(folder.path(), name(), &origin()).expect("a part");
     assert_eq!(other.path(), folder.path().join(".a.1.part"));
     drop(other);
-    for left in [".a.part", ".a.part.state"] {
-        fs::remove_file(folder.path().join(left)).expect("there");
-    }
-    let young = self::part(folder.path(), MIB, MIB);
-    drop(young);
-    remove_old_leftovers(folder.path());
-    assert_eq!(names(folder.path())[..2], [".a.part", ".a.part.state"], "young");
-    set_old(&File::options().write(true).open(folder.path().join(".a.part")).expect("there"));
-    remove_old_leftovers(folder.path());
-    assert_eq!(names(folder.path()), foreign);
+    assert_eq!(names(folder.path()), [".a.part", ".a.part.state"]);
+    assert_eq!(fs::read(folder.path().join(".a.part.state")).expect("there"), before);
 }
 
 #[test]
