@@ -24,7 +24,7 @@ pub struct Pacer {
     /// Octets per second; `None`: not paced.
     rate: Option<u64>,
     burst_bytes: u64,
-    /// A burst is more than the fewest packets.
+    /// A burst is a whole batch: more than half a Gbit/s.
     is_fast: bool,
 }
 
@@ -44,7 +44,7 @@ impl Pacer {
             .clamp(BURST_PACKETS_MIN * packet_len, BURST_PACKETS_MAX * packet_len)
             .max(worth(BURST_MIN))
             .min(burst_bytes_max.max(BURST_PACKETS_MIN * packet_len));
-        self.is_fast = self.burst_bytes > BURST_PACKETS_MIN * packet_len;
+        self.is_fast = self.burst_bytes >= BURST_PACKETS_MAX * packet_len;
     }
 
     /// How many octets may leave now. On a fast path nothing before [`deadline`](Self::deadline), because batches are cheap

@@ -38,10 +38,6 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// How often files that are being written are looked at. Ours: a small part of the time that a large one takes.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 
-/// What is read here for digests was just moved, or is about to be: those who move it come first (ours: a tenth of their
-/// share of a busy processor; measured, docs/PERFORMANCE.md).
-const NICE: i32 = 10;
-
 type ThenDigest = Box<dyn FnOnce(Result<blake3::Hash, TransferError>) + Send>;
 type ThenKept = Box<dyn FnOnce(Result<PathBuf, TransferError>) + Send>;
 
@@ -143,8 +139,6 @@ struct Work {
 }
 
 fn work(todo: &Receiver<Job>) {
-    // On Linux it is this thread's alone. Where that is refused it is slower, not wrong.
-    let _ = rustix::process::nice(NICE);
     let mut work = Work::default();
     let mut is_behind = false;
     while work.take_jobs(todo, is_behind) {
