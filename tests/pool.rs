@@ -251,7 +251,7 @@ fn rebinding_relay(server: u16, lease: usize) -> u16 {
 }
 
 #[test]
-fn a_transfer_goes_on_when_the_clients_port_changes() {
+fn r34_a_transfer_goes_on_when_the_clients_port_changes() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("source");
     let digest = make_file(&source, 2 << 20, 6);

@@ -1,4 +1,4 @@
-//! What breaks off goes on: real client and server processes, killed in the middle. Goals R19, R33, S8 and S22 in part.
+//! Files between real processes: through storms, after kills, around a firewall. Goals R1, R19, R33 and S22.
 //!
 //! Runs of each way (UDP and TCP, down and up) on every push 1 of 5 MiB; at night 20 of 64.6 MiB.
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
@@ -240,6 +240,24 @@ fn r19_a_killed_upload_over_tcp_goes_on() {
         assert_resumed(&event, at);
         let mine = fs::read(scene.home.path().join("mine.bin")).expect("it");
         assert_eq!(fs::read(scene.uploaded()).expect("it"), mine);
+    }
+}
+
+#[test]
+fn r1_storms_at_the_sockets_are_survived() {
+    let (size, runs) = if is_night() { (67_739_648, 20) } else { (MIB, 1) };
+    for (size, storm) in [(size, "loss=5%,reorder=5%,dup=2%"), (size.min(5_000_000), "loss=30%")] {
+        for seed in 0..runs {
+            let scene = Scene::new(size, seed);
+            let storm = format!("{storm},seed={seed}");
+            let event = transfer(&scene.run(&["get", "big.bin", "--udp", "--simulate", &storm]));
+            assert!(event["resent"].as_u64().is_some_and(|resent| resent > 20), "{event}");
+            let original = fs::read(scene.shelf.join("big.bin")).expect("it");
+            assert_eq!(fs::read(scene.downloaded()).expect("it"), original, "seed {seed}");
+            transfer(&scene.run(&["put", "mine.bin", "--udp", "--simulate", &storm]));
+            let mine = fs::read(scene.home.path().join("mine.bin")).expect("it");
+            assert_eq!(fs::read(scene.uploaded()).expect("it"), mine, "seed {seed}");
+        }
     }
 }
 
