@@ -5,24 +5,12 @@ mod common;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::RawClient;
-use packetboat::server::{Limits, Rate, Server, ServerConfig};
+use common::{RawClient, server_with};
+use packetboat::server::{Limits, Rate, Server};
 use socket2::{Domain, Socket, Type};
 
 const TAKEN: &str = "ERR_nick-taken HELLO somebody here has this nickname";
 const WELCOME: &str = "WELCOME_alice v=1 max=4096";
-
-fn server_with(limits: Limits) -> (Server, tempfile::TempDir) {
-    let files = tempfile::tempdir().expect("a folder");
-    let config = ServerConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        workers: 1,
-        files: files.path().to_owned(),
-        limits,
-        ..ServerConfig::default()
-    };
-    (Server::start(config).expect("it starts"), files)
-}
 
 /// A server that waits so long for the answer to a challenge, and reads as fast as it can.
 fn server(challenge_after: Duration) -> (Server, tempfile::TempDir) {

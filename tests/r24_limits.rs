@@ -4,22 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{RawClient, TestServer};
-use packetboat::server::{Limits, Rate, Server, ServerConfig};
+use common::{RawClient, TestServer, server_with};
+use packetboat::server::{Limits, Rate, Server};
 use socket2::SockRef;
-
-/// A server inside this process, for limits that no option sets.
-fn server_with(limits: Limits) -> (Server, tempfile::TempDir) {
-    let files = tempfile::tempdir().expect("a folder");
-    let config = ServerConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        workers: 1,
-        files: files.path().to_owned(),
-        limits,
-        ..ServerConfig::default()
-    };
-    (Server::start(config).expect("it starts"), files)
-}
 
 fn login(server: &Server, nick: &str) -> RawClient {
     let mut client = RawClient::connect(server.local_addr());

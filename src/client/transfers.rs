@@ -348,7 +348,9 @@ impl Transfers {
         let Some(transfer) = self.under_way.get_mut(&id) else { return Vec::new() };
         if transfer.is_moving() {
             let code = why.code();
-            let is_for_good = !why.is_resumable() && matches!(transfer.side, Side::Put(_));
+            // Of the server's own word it need not hear.
+            let is_ours = !matches!(why, TransferError::Refused(_));
+            let is_for_good = is_ours && !why.is_resumable() && matches!(transfer.side, Side::Put(_));
             transfer.failure.get_or_insert(why);
             if is_for_good && self.link == Link::Up {
                 // The server shall hear it before it sees us go, or it would keep what has come; it ends the transfer.

@@ -1,5 +1,6 @@
 //! Moves files: the UDP workers and their pool, the TCP streams, the shelf, and what is written to disk.
 
+mod carried;
 mod digest;
 pub mod disk;
 pub mod fault;

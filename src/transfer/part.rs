@@ -410,4 +410,4 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod debris_tests;
 #[cfg(test)]
-mod tests;
+pub(in crate::transfer) mod tests;

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
+use super::carried::Transfer;
 use super::fault::Fault;
 use super::sink::Sink;
 use super::socket::{Path, Socket};
 use super::tuning::Tuning;
 use super::wake::Waker;
-use super::worker::{Command, Transfer, WINDOW_BYTES, Worker};
+use super::worker::{Command, WINDOW_BYTES, Worker};
 use super::{Progress, TransferError};
 use crate::rudp::{Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role};
 use crate::wire::message::{Secret, TransferId};

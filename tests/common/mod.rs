@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use packetboat::server::{Limits, Server, ServerConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -161,6 +162,19 @@ impl Drop for TestServer {
 
 fn log_of(folder: &TempDir) -> String {
     std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
+}
+
+/// A server inside this process, for limits that no option sets.
+pub(crate) fn server_with(limits: Limits) -> (Server, TempDir) {
+    let files = TempDir::new().expect("a folder");
+    let config = ServerConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        workers: 1,
+        files: files.path().to_owned(),
+        limits,
+        ..ServerConfig::default()
+    };
+    (Server::start(config).expect("it starts"), files)
 }
 
 /// One TCP connection, written to and read from by hand.

@@ -1,16 +1,9 @@
 //! What lies there when somebody was cut off (S24).
 
+use super::tests::names;
 use super::*;
 
 const NAME: &str = "a";
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
-    names.sort();
-    names
-}
 
 /// A file of two MiB that was left when one was there.
 fn leave(folder: &Path) {

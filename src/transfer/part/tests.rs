@@ -19,7 +19,8 @@ fn part(folder: &Path, written: u64, synced: u64) -> PartFile {
     part
 }
 
-fn names(folder: &Path) -> Vec<String> {
+/// Everything in a folder, hidden or not.
+pub(in crate::transfer) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();

@@ -1,0 +1,141 @@
+//! One transfer in a worker's care: its connection, its file, and whom to tell.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::pool::Cargo;
+use super::socket::Path;
+use super::{Progress, TransferError};
+use crate::rudp::{Connection, ConnectionError, Event, PACKET_LEN_IPV4, Receipt};
+use crate::wire::ErrorCode;
+use crate::wire::message::TransferId;
+use crate::wire::packet::Reason;
+
+/// A transfer in a worker's care.
+pub(super) struct Transfer {
+    pub(super) id: TransferId,
+    pub(super) connection: Connection,
+    /// Only from this address are datagrams taken.
+    pub(super) peer_ip: IpAddr,
+    /// Where to send; a server learns it from the SYN.
+    pub(super) path: Option<Path>,
+    /// `None` when it is delivered, or has failed: the connection only closes.
+    pub(super) cargo: Option<Cargo>,
+    pub(super) progress: Arc<Progress>,
+    /// What the file refused.
+    pub(super) failure: Option<io::Error>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) is_ready: bool,
+    /// The window that its connection was told last.
+    pub(super) window_bytes: u64,
+}
+
+impl Transfer {
+    pub(super) fn is_receiving(&self) -> bool {
+        matches!(self.cargo, Some(Cargo::Receive { .. }))
+    }
+
+    pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> Receipt {
+        let (cargo, failure) = (&mut self.cargo, &mut self.failure);
+        self.connection.handle_datagram(now, datagram, &mut |offset, data| match cargo {
+            Some(Cargo::Receive { sink, .. }) => {
+                sink.write(offset, data).map_err(|error| note(failure, error))
+            }
+            // The file is complete, so nothing of it can be new.
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// A batch for one send call: its octets, and those of each packet.
+    pub(super) fn poll_transmit(&mut self, buffer: &mut [u8], packets_max: usize) -> Option<(usize, usize)> {
+        let (cargo, failure) = (&self.cargo, &mut self.failure);
+        let room = if packets_max < 2 { buffer.len().min(PACKET_LEN_IPV4) } else { buffer.len() };
+        let transmit =
+            self.connection.poll_transmit(Instant::now(), &mut buffer[..room], &mut |offset, slices| {
+                match cargo {
+                    Some(Cargo::Send { file, .. }) => {
+                        read_exact_at(file, offset, slices).map_err(|error| note(failure, error))
+                    }
+                    _ => Err(io::ErrorKind::Unsupported.into()),
+                }
+            })?;
+        Some((transmit.len, transmit.segment_len))
+    }
+
+    pub(super) fn poll_events(&mut self) {
+        self.progress.set(self.connection.moved_bytes(), self.connection.stats().packets_resent);
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                Event::Established => {
+                    log::debug!("transfer {}: established", self.id);
+                    self.progress.begin();
+                }
+                Event::Delivered => self.finish(Ok(())),
+                Event::Closed(Ok(())) => {}
+                Event::Closed(Err(error)) => {
+                    let error = self.describe(&error);
+                    self.finish(Err(error));
+                }
+            }
+        }
+    }
+
+    fn describe(&mut self, error: &ConnectionError) -> TransferError {
+        match (error, self.failure.take()) {
+            // Our own trouble comes first, whatever else ended it meanwhile.
+            (_, Some(source)) => {
+                let what = match &self.cargo {
+                    Some(Cargo::Receive { sink, .. }) => format!("write {}", sink.part_path().display()),
+                    _ => "read the file".into(),
+                };
+                TransferError::File { what, source }
+            }
+            (ConnectionError::Cancelled, _) => TransferError::Cancelled,
+            // Whether it shall go on later, only the control connection tells.
+            (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Incomplete),
+            (ConnectionError::Reset(Reason::File), _) => TransferError::Refused(ErrorCode::File),
+            (ConnectionError::NoAnswer, _) => TransferError::NoAnswer,
+            (error, _) => TransferError::Lost(error.to_string()),
+        }
+    }
+
+    /// Tells the owner that no worker is there to take it.
+    pub(super) fn finish_unstarted(mut self) {
+        self.finish(Err(TransferError::Cancelled));
+    }
+
+    /// Tells the owner how it ended, once.
+    pub(super) fn finish(&mut self, outcome: Result<(), TransferError>) {
+        match self.cargo.take() {
+            Some(Cargo::Send { ended, .. }) => ended(outcome),
+            Some(Cargo::Receive { mut sink, ended }) => {
+                let flushed = outcome.and_then(|()| {
+                    let what = format!("write {}", sink.part_path().display());
+                    sink.flush().map_err(|source| TransferError::File { what, source })
+                });
+                ended(sink, flushed);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Keeps the first failure for the person, hands a like one to the connection.
+fn note(failure: &mut Option<io::Error>, error: io::Error) -> io::Error {
+    let kind = error.kind();
+    failure.get_or_insert(error);
+    kind.into()
+}
+
+/// Fills all slices from `offset` on; a file that has become too short is an error.
+fn read_exact_at(file: &File, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
+    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+    let got = rustix::io::retry_on_intr(|| rustix::io::preadv(file, slices, offset))?;
+    if got < wanted {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter"));
+    }
+    Ok(())
+}
