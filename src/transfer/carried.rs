@@ -1,8 +1,8 @@
 //! One transfer in a worker's care: its connection, its file, and whom to tell.
 
-use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,10 +54,10 @@ impl Transfer {
         let (cargo, failure) = (&self.cargo, &mut self.failure);
         let room = if packets_max < 2 { buffer.len().min(PACKET_LEN_IPV4) } else { buffer.len() };
         let transmit =
-            self.connection.poll_transmit(Instant::now(), &mut buffer[..room], &mut |offset, slices| {
+            self.connection.poll_transmit(Instant::now(), &mut buffer[..room], &mut |offset, octets| {
                 match cargo {
                     Some(Cargo::Send { file, .. }) => {
-                        read_exact_at(file, offset, slices).map_err(|error| note(failure, error))
+                        file.read_exact_at(octets, offset).map_err(|error| note(failure, too_short(error)))
                     }
                     _ => Err(io::ErrorKind::Unsupported.into()),
                 }
@@ -130,12 +130,10 @@ fn note(failure: &mut Option<io::Error>, error: io::Error) -> io::Error {
     kind.into()
 }
 
-/// Fills all slices from `offset` on; a file that has become too short is an error.
-fn read_exact_at(file: &File, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
-    let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-    let got = rustix::io::retry_on_intr(|| rustix::io::preadv(file, slices, offset))?;
-    if got < wanted {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter"));
+/// Says it in words when a file ends before its octets do.
+fn too_short(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the file has become shorter"),
+        _ => error,
     }
-    Ok(())
 }

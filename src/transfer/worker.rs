@@ -214,7 +214,9 @@ impl Worker {
         if transfer.handle_datagram(now, datagram) == (Receipt::Accepted { newest: true }) {
             transfer.path = Some(path);
         }
-        self.make_ready(header.id);
+        if !std::mem::replace(&mut transfer.is_ready, true) {
+            self.ready.push_back(header.id);
+        }
     }
 
     fn fire_timers(&mut self) {

@@ -1,7 +1,7 @@
 //! Two real connections and what is between them; every step is watched over.
 
 use std::collections::BTreeSet;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::time::{Duration, Instant};
 
 use packetboat::rudp::seal::{Keys, reconstruct};
@@ -279,8 +279,7 @@ impl World {
     }
 }
 
-fn read(offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<()> {
-    let places = slices.iter_mut().flat_map(|slice| slice.iter_mut());
-    (offset..).zip(places).for_each(|(at, place)| *place = octet(at));
+fn read(offset: u64, octets: &mut [u8]) -> io::Result<()> {
+    (offset..).zip(octets).for_each(|(at, place)| *place = octet(at));
     Ok(())
 }
