@@ -40,20 +40,64 @@ struct Case {
     transport: &'static str,
     files: usize,
     len: usize,
+    /// What both programs are told besides.
+    cc: Option<&'static str>,
     /// Clients that share the files; 0: one-shot commands.
     rooms: usize,
 }
 
-const CASES: [Case; 9] = [
-    Case { name: "get", way: Way::Get, transport: "udp", files: 1, len: LARGE, rooms: 0 },
-    Case { name: "get, digest unknown", way: Way::GetNew, transport: "udp", files: 1, len: LARGE, rooms: 0 },
-    Case { name: "get --tcp", way: Way::Get, transport: "tcp", files: 1, len: LARGE, rooms: 0 },
-    Case { name: "put", way: Way::Put, transport: "udp", files: 1, len: LARGE, rooms: 0 },
-    Case { name: "put --tcp", way: Way::Put, transport: "tcp", files: 1, len: LARGE, rooms: 0 },
-    Case { name: "get 8 x 8 MiB", way: Way::Get, transport: "udp", files: 8, len: 8 * MIB, rooms: 1 },
-    Case { name: "get 64 x 1 MiB", way: Way::Get, transport: "udp", files: 64, len: MIB, rooms: 8 },
-    Case { name: "put 8 x 8 MiB", way: Way::Put, transport: "udp", files: 8, len: 8 * MIB, rooms: 1 },
-    Case { name: "put 64 x 1 MiB", way: Way::Put, transport: "udp", files: 64, len: MIB, rooms: 8 },
+const CASES: [Case; 11] = [
+    Case { name: "get", way: Way::Get, transport: "udp", cc: None, files: 1, len: LARGE, rooms: 0 },
+    Case {
+        name: "get, digest unknown",
+        way: Way::GetNew,
+        transport: "udp",
+        cc: None,
+        files: 1,
+        len: LARGE,
+        rooms: 0,
+    },
+    Case { name: "get --tcp", way: Way::Get, transport: "tcp", cc: None, files: 1, len: LARGE, rooms: 0 },
+    Case {
+        name: "get --tcp --cc cubic",
+        way: Way::Get,
+        transport: "tcp",
+        cc: Some("cubic"),
+        files: 1,
+        len: LARGE,
+        rooms: 0,
+    },
+    Case { name: "put", way: Way::Put, transport: "udp", cc: None, files: 1, len: LARGE, rooms: 0 },
+    Case { name: "put --tcp", way: Way::Put, transport: "tcp", cc: None, files: 1, len: LARGE, rooms: 0 },
+    Case {
+        name: "put --tcp --cc cubic",
+        way: Way::Put,
+        transport: "tcp",
+        cc: Some("cubic"),
+        files: 1,
+        len: LARGE,
+        rooms: 0,
+    },
+    Case {
+        name: "get 8 x 8 MiB",
+        way: Way::Get,
+        transport: "udp",
+        cc: None,
+        files: 8,
+        len: 8 * MIB,
+        rooms: 1,
+    },
+    Case { name: "get 64 x 1 MiB", way: Way::Get, transport: "udp", cc: None, files: 64, len: MIB, rooms: 8 },
+    Case {
+        name: "put 8 x 8 MiB",
+        way: Way::Put,
+        transport: "udp",
+        cc: None,
+        files: 8,
+        len: 8 * MIB,
+        rooms: 1,
+    },
+    Case { name: "put 64 x 1 MiB", way: Way::Put, transport: "udp", cc: None, files: 64, len: MIB, rooms: 8 },
 ];
 
 /// What the person asked for.
@@ -181,6 +225,7 @@ impl<'a> Bench<'a> {
             "--no-rate-limit",
             "--quiet",
         ]);
+        command.args(case.cc.map(|name| format!("--cc={name}")));
         command.args(&options.server_options).stderr(std::process::Stdio::null()).current_dir(folder.path());
         let server = Running::start(&mut command);
         let first = server.line().text;
@@ -207,7 +252,7 @@ impl<'a> Bench<'a> {
 
     fn client(&self) -> std::process::Command {
         let mut command = self.options.client_place.command(CLIENT);
-        command.arg(&self.address).arg("--json");
+        command.arg(&self.address).arg("--json").args(self.case.cc.map(|name| format!("--cc={name}")));
         command
     }
 

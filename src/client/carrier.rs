@@ -121,9 +121,10 @@ impl Carrier {
                 self.start_udp(route, cargo, &moving, u64::MAX)?;
             }
             Transport::Tcp => {
-                let Moving { progress, cancelled, .. } = moving.clone();
+                let (Moving { progress, cancelled, .. }, tuning) = (moving.clone(), self.tuning.clone());
                 self.start_tcp(route, move |connected| {
                     ended(connected.and_then(|stream| {
+                        tuning.prefer(&stream);
                         progress.begin();
                         stream::send(&stream, &file, wanted, &progress, &cancelled)
                     }));

@@ -8,8 +8,9 @@ mod getting;
 mod link;
 mod putting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use super::tokens::Tokens;
 use super::transfer::{Asked, Gate, Hand, Side, Stage, Transfer};
 pub use super::transfer::{Failed, Reaction, TransferEvent, View, Want, What};
 use crate::transfer::TransferError;
+use crate::transfer::part::remove_old_leftovers;
 use crate::transfer::tuning::Tuning;
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, Done, PREFIX_LEN, ServerMessage, TransferId, Transport};
@@ -76,6 +78,8 @@ pub struct Transfers {
     /// The server was busy: nothing more is asked for until then.
     busy_until: Option<Instant>,
     link: Link,
+    /// The folders from which old leftovers are gone: looked through once, each.
+    swept: BTreeSet<PathBuf>,
     events: Receiver<TransferEvent>,
 }
 
@@ -93,6 +97,7 @@ impl Transfers {
             paused: Vec::new(),
             busy_until: None,
             link: Link::Up,
+            swept: BTreeSet::new(),
             events,
         }
     }
@@ -163,9 +168,14 @@ impl Transfers {
         reactions
     }
 
-    fn request(&self, asked: &mut Asked) -> Result<ClientMessage, TransferError> {
+    fn request(&mut self, asked: &mut Asked) -> Result<ClientMessage, TransferError> {
         match asked.want.what.clone() {
-            What::Get { target, .. } => Ok(getting::request(asked, &target)),
+            What::Get { target, .. } => {
+                if self.swept.insert(target.folder().to_owned()) {
+                    remove_old_leftovers(target.folder());
+                }
+                Ok(getting::request(asked, &target))
+            }
             What::Put { path } => putting::request(asked, &path, &self.tokens),
         }
     }

@@ -47,6 +47,7 @@ pub(super) fn serve(seat: &Seat, token: &Secret, read_before: &[u8]) {
     let (stream, everything) = (&*seat.stream, u64::MAX.into());
     match load {
         Load::File(file, wanted) => {
+            hub.pool.tuning().prefer(stream);
             let result = ready.and_then(|()| stream::send(stream, &file, wanted, &progress, &cancelled));
             hub.on_download_ended(id, result);
         }

@@ -132,6 +132,11 @@ impl Pool {
         &self.ports
     }
 
+    /// What was chosen for its connections.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
     /// Hands a file to the least loaded worker and gives its port; the worker knows of it before any SYN can come.
     ///
     /// A receiver lets the sender go on to `granted`, and then waits for [`grant`](Self::grant).

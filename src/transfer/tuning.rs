@@ -1,6 +1,7 @@
 //! What a person may choose of the connections of a process; the same flags on both binaries.
 
 use std::io;
+use std::net::TcpStream;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,7 +22,7 @@ pub struct TuningArgs {
     #[arg(long, global = true, value_name = "SCHEME")]
     arq: Option<ArqScheme>,
 
-    /// The congestion controller: fixed, fixed:PACKETS, aimd, cubic or bbr
+    /// The congestion controller: fixed, fixed:PACKETS, aimd, cubic or bbr; also of what this side sends over TCP
     #[arg(long, global = true, value_name = "NAME")]
     cc: Option<ControllerKind>,
 
@@ -54,6 +55,22 @@ pub struct Tuning {
     pub trace: Option<TraceFile>,
 }
 
+impl Tuning {
+    /// Has the system's TCP send with the controller that was asked for, where it has that; `aimd` is what it calls `reno`.
+    /// What was left open is the system's choice.
+    pub fn prefer(&self, stream: &TcpStream) {
+        let name = match self.controller {
+            None | Some(ControllerKind::Fixed(_)) => return,
+            Some(ControllerKind::Aimd) => "reno",
+            Some(ControllerKind::Cubic) => "cubic",
+            Some(ControllerKind::Bbr) => "bbr",
+        };
+        if let Err(error) = rustix::net::sockopt::set_tcp_congestion(stream, name) {
+            log::warn!("this system's TCP has no {name} for us ({error}): it uses its own choice");
+        }
+    }
+}
+
 impl TuningArgs {
     /// Opens the trace file, if one is asked for; the error says so.
     pub fn open(self) -> io::Result<Tuning> {
@@ -69,5 +86,26 @@ impl TuningArgs {
             packet_len_max: self.max_packet,
             trace: trace.transpose()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::tcp_congestion;
+    use std::net::TcpListener;
+
+    #[test]
+    fn tcp_sends_with_the_controller_that_was_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("its address")).expect("connected");
+        let own = tcp_congestion(&stream).expect("some");
+        let prefer = |controller| Tuning { controller, ..Tuning::default() }.prefer(&stream);
+        prefer(None);
+        prefer(Some(ControllerKind::Fixed(8)));
+        assert_eq!(tcp_congestion(&stream).expect("some"), own);
+        // Every Linux has it built in.
+        prefer(Some(ControllerKind::Aimd));
+        assert_eq!(tcp_congestion(&stream).expect("some"), "reno");
     }
 }

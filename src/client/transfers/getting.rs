@@ -7,7 +7,7 @@ use super::{FALL_BACK_AFTER, Link, NO_ANSWER_MAX, Transfers};
 use crate::client::carrier::Route;
 use crate::client::transfer::{Asked, Gate, Get, Hand, Reaction, Side, Stage, Transfer, What};
 use crate::transfer::TransferError;
-use crate::transfer::part::{Origin, remove_old_leftovers};
+use crate::transfer::part::Origin;
 use crate::transfer::sink::{Sink, Target};
 use crate::wire::message::{ClientMessage, Done, Offer, TransferId};
 
@@ -22,7 +22,6 @@ pub(super) fn leftover(target: &Target) -> Option<Sink> {
 /// GET; or RESUME, where an earlier try has left something.
 pub(super) fn request(asked: &mut Asked, target: &Target) -> ClientMessage {
     let (transport, name) = (asked.want.transport, asked.want.name.clone());
-    remove_old_leftovers(target.folder());
     asked.hand = Hand::Nothing;
     if !asked.anew
         && let Some(sink) = leftover(target)
