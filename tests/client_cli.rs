@@ -285,6 +285,8 @@ fn a_file_over_tcp_is_verified_and_kept() {
     }
     assert_eq!((json["bytes"].as_u64(), json["path"].as_str()), (Some(5), Some("downloads/lore.txt")));
     assert!(json["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{json}");
+    assert!(json["first_byte_seconds"].as_f64() <= json["seconds"].as_f64(), "{json}");
+    assert!(json["first_byte_seconds"].as_f64() > Some(0.0), "{json}");
     assert_eq!(json["digest"], blake3::hash(b"hello").to_string());
     assert_eq!(fs::read(folder.path().join("downloads/lore.txt")).expect("kept"), b"hello");
     assert_eq!(names(&folder.path().join("downloads")), ["lore.txt"]);

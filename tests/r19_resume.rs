@@ -252,6 +252,8 @@ fn r1_storms_at_the_sockets_are_survived() {
             let storm = format!("{storm},seed={seed}");
             let event = transfer(&scene.run(&["get", "big.bin", "--udp", "--simulate", &storm]));
             assert!(event["resent"].as_u64().is_some_and(|resent| resent > 20), "{event}");
+            let first_byte = event["first_byte_seconds"].as_f64();
+            assert!(first_byte > Some(0.0) && first_byte < event["seconds"].as_f64(), "{event}");
             let original = fs::read(scene.shelf.join("big.bin")).expect("it");
             assert_eq!(fs::read(scene.downloaded()).expect("it"), original, "seed {seed}");
             transfer(&scene.run(&["put", "mine.bin", "--udp", "--simulate", &storm]));

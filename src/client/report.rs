@@ -200,6 +200,9 @@ pub struct Finished {
     pub resumed_from: u64,
     /// From the request to the last octet written, or acknowledged by the server; before its verification.
     pub seconds: f64,
+    /// Likewise until the first octet of this try came; nobody knows it of a file that was put.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_seconds: Option<f64>,
     /// `udp` or `tcp`.
     pub transport: String,
     /// Packets that carried octets for a second time.

@@ -300,6 +300,10 @@ impl Transfers {
             bytes: size,
             resumed_from: start,
             seconds: took.as_secs_f64(),
+            first_byte_seconds: moving
+                .progress
+                .first_byte_at()
+                .map(|at| at.saturating_duration_since(asked.at).as_secs_f64()),
             transport: asked.want.transport.to_string(),
             resent: moving.progress.resent_packets(),
             digest: digest.to_string(),

@@ -39,9 +39,10 @@ impl Transfer {
     }
 
     pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> Receipt {
-        let (cargo, failure) = (&mut self.cargo, &mut self.failure);
+        let (cargo, progress, failure) = (&mut self.cargo, &self.progress, &mut self.failure);
         self.connection.handle_datagram(now, datagram, &mut |offset, data| match cargo {
             Some(Cargo::Receive { sink, .. }) => {
+                progress.note_bytes(now);
                 sink.write(offset, data).map_err(|error| note(failure, error))
             }
             // The file is complete, so nothing of it can be new.

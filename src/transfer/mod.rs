@@ -16,7 +16,9 @@ pub mod wake;
 mod worker;
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 pub use digest::{Followed, digest_before};
 
@@ -28,6 +30,7 @@ pub struct Progress {
     has_begun: AtomicBool,
     moved_bytes: AtomicU64,
     resent_packets: AtomicU64,
+    first_byte_at: OnceLock<Instant>,
 }
 
 impl Progress {
@@ -44,6 +47,16 @@ impl Progress {
     /// Whether the connection that carries it is open.
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// When the first octet of this try came; a sender knows of none.
+    pub fn first_byte_at(&self) -> Option<Instant> {
+        self.first_byte_at.get().copied()
+    }
+
+    /// Octets have come at this time: the first ones, unless some came before.
+    pub(crate) fn note_bytes(&self, now: Instant) {
+        self.first_byte_at.get_or_init(|| now);
     }
 
     pub(crate) fn begin(&self) {

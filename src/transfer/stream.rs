@@ -107,6 +107,7 @@ pub fn receive(
             return Err(TransferError::Lost(what));
         }
         let written_from = Instant::now();
+        progress.note_bytes(written_from);
         write(sink, received, &buffer[..read_len])?;
         received += read_len as u64;
         progress.set(received, 0);

@@ -27,6 +27,7 @@ fn a_fetched_file_is_one_line_and_one_object() {
         resumed_from: 0,
         bytes: 67_739_648,
         seconds: 0.307,
+        first_byte_seconds: Some(0.081),
         transport: "udp".into(),
         resent: 12,
         digest: "ab".into(),
@@ -38,6 +39,7 @@ fn a_fetched_file_is_one_line_and_one_object() {
     );
     let json: serde_json::Value = serde_json::from_str(&Report::Transfer(fetched).to_json()).expect("JSON");
     assert_eq!((json["type"].as_str(), json["resent"].as_u64()), (Some("transfer"), Some(12)));
+    assert_eq!(json["first_byte_seconds"].as_f64(), Some(0.081));
 }
 
 #[test]
