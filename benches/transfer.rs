@@ -332,18 +332,21 @@ impl<'a> Bench<'a> {
             self.options
                 .server_place
                 .command(&program)
-                .args([server_role, &any_port, &count])
-                .arg(folder(server_role)),
+                .args([server_role, "listen", &any_port, &count])
+                .arg(folder(server_role))
+                .arg("cubic"),
         );
         let address = server.line().text;
         let client = Running::start(
             self.options
                 .client_place
                 .command(&program)
-                .args([client_role, &address, &count])
-                .arg(folder(client_role)),
+                .args([client_role, "connect", &address, &count])
+                .arg(folder(client_role))
+                .arg("cubic"),
         );
-        let seconds = client.line().text.parse().expect("seconds");
+        let moved: kernel_tcp::Moved = serde_json::from_str(&client.line().text).expect("what it has moved");
+        let seconds = moved.seconds;
         let cpu = client.wait().cpu + server.wait().cpu;
         let wall_seconds = began.elapsed().as_secs_f64();
         self.check("target");
