@@ -14,34 +14,19 @@ mod sim;
 
 use std::time::{Duration, Instant};
 
-use packetboat::rudp::congestion::ControllerKind;
-use packetboat::rudp::{ArqScheme, Config, Event};
-use packetboat::wire::packet::DATA_OVERHEAD;
-use sim::link::IP_UDP_LEN;
-use sim::{LARGE, Link, Loss, MIB, Random, World, configs, ms, secs};
-
-/// A way to send: its name, and what makes a configuration use it.
-struct Way {
-    name: &'static str,
-    choose: fn(&mut Config),
-}
+use packetboat::rudp::ArqScheme::{GoBackN, SelectiveRepeat, StopAndWait};
+use packetboat::rudp::congestion::ControllerKind::{Aimd, Bbr, Cubic, Fixed};
+use sim::goodput::{Run, Way, limit_mbit_per_s, median};
+use sim::{LARGE, Link, Loss, MIB, Random, World, ms, secs};
 
 /// Every scheme and controller: one line each.
 const WAYS: [Way; 6] = [
-    Way { name: "selective repeat, bbr", choose: |config| config.controller = Some(ControllerKind::Bbr) },
-    Way { name: "selective repeat, cubic", choose: |config| config.controller = Some(ControllerKind::Cubic) },
-    Way { name: "selective repeat, aimd", choose: |config| config.controller = Some(ControllerKind::Aimd) },
-    Way {
-        name: "selective repeat, fixed:64",
-        choose: |config| config.controller = Some(ControllerKind::Fixed(64)),
-    },
-    Way {
-        name: "go-back-N, aimd",
-        choose: |config| {
-            (config.arq, config.controller) = (Some(ArqScheme::GoBackN), Some(ControllerKind::Aimd))
-        },
-    },
-    Way { name: "stop-and-wait", choose: |config| config.arq = Some(ArqScheme::StopAndWait) },
+    Way::new(SelectiveRepeat, Bbr),
+    Way::new(SelectiveRepeat, Cubic),
+    Way::new(SelectiveRepeat, Aimd),
+    Way::new(SelectiveRepeat, Fixed(64)),
+    Way::new(GoBackN, Aimd),
+    Way::new(StopAndWait, Bbr),
 ];
 
 /// A link, its losses, and what is sent over it.
@@ -68,66 +53,22 @@ fn cases(quick: bool) -> [Case; 3] {
 /// Longer than this no run is worth: what came by then counts.
 const LIMIT: Duration = secs(300);
 
-/// What one run brought.
-struct Run {
-    mbit_per_s: f64,
-    /// Octets on the wire, with IP, for each octet of the file that came.
-    wire: f64,
-    queue_mean_bytes: f64,
-    /// DATA packets that were sent again for each that was lost.
-    resent_per_lost: f64,
-}
-
-fn run(way: &Way, link: &Link, size: u64, seed: u64) -> Run {
-    let mut world = World::new(link, link, seed);
-    add(&mut world, way, size, Duration::ZERO);
-    let delivered = |world: &World| world.client().time_of(&Event::Delivered);
-    while delivered(&world).is_none() && world.now < LIMIT && world.step() {}
-    let took = delivered(&world).unwrap_or(world.now);
-    let kept = world.client().kept.bytes as f64;
-    let lost = (world.down.meter.lost + world.down.meter.overflowed) as f64;
-    Run {
-        mbit_per_s: kept * 8.0 / 1e6 / took.as_secs_f64(),
-        wire: world.down.meter.entered_bytes as f64 / kept,
-        queue_mean_bytes: world.down.meter.queue_mean_bytes(took),
-        resent_per_lost: world.server().connection.stats().packets_resent as f64 / lost.max(1.0),
-    }
-}
-
-fn add(world: &mut World, way: &Way, size: u64, start: Duration) {
-    let flow = world.ends.len() as u64 / 2;
-    let rtt = world.up.link.delay + world.down.link.delay;
-    let (mut client, mut server) = configs(size, rtt, world.seed ^ (flow << 32));
-    (way.choose)(&mut client);
-    (way.choose)(&mut server);
-    world.add(client, server, start);
-}
-
-/// The median of one figure of several runs.
-fn median(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
-    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 fn print_goodput(quick: bool) {
     println!(
         "| way | link | loss | Mbit/s | of the limit | wire/file x (1 - p) | mean queue, BDP | resent/lost |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for way in &WAYS {
+    for way in WAYS {
         for case in cases(quick) {
             for &loss in case.losses {
                 let link = Link { loss: Loss::random(loss), ..case.link.clone() };
                 let seeds = if quick { 1 } else { 3 };
-                let runs: Vec<Run> = (1..=seeds).map(|seed| run(way, &link, case.size, seed)).collect();
-                let packet_len = 1_472.0;
-                let header_share = (packet_len - DATA_OVERHEAD as f64) / (packet_len + IP_UDP_LEN as f64);
-                let limit = link.bytes_per_s as f64 * 8.0 / 1e6 * header_share * (1.0 - loss);
+                let runs: Vec<Run> = (1..=seeds).map(|seed| way.run(&link, case.size, seed, LIMIT)).collect();
+                let limit = limit_mbit_per_s(&link, loss);
                 let mbit_per_s = median(&runs, |run| run.mbit_per_s);
                 println!(
                     "| {} | {} | {:.1} % | {mbit_per_s:.1} | {:.1} % | {:.3} | {:.2} | {:.2} |",
-                    way.name,
+                    way.name(),
                     case.name,
                     loss * 100.0,
                     mbit_per_s / limit * 100.0,
@@ -141,11 +82,11 @@ fn print_goodput(quick: bool) {
 }
 
 /// Our share of a link against one Reno flow, the first ten seconds left out.
-fn share_against_tcp(way: &Way, queue_bdps: u64, time: Duration, seed: u64) -> f64 {
+fn share_against_tcp(way: Way, queue_bdps: u64, time: Duration, seed: u64) -> f64 {
     let link = Link::of(20, ms(20));
     let link = Link { queue_bytes: queue_bdps * link.bdp_bytes(), ..link };
     let mut world = World::new(&link, &link, seed);
-    add(&mut world, way, 1 << 40, ms(Random(seed).below(500)));
+    way.add(&mut world, 1 << 40, ms(Random(seed).below(500)));
     world.add_reno(ms(Random(!seed).below(500)));
     world.run_until(time);
     let from = (secs(10).as_millis() / 100) as usize;
@@ -155,12 +96,12 @@ fn share_against_tcp(way: &Way, queue_bdps: u64, time: Duration, seed: u64) -> f
 }
 
 /// Jain's index of eight flows, the first ten seconds left out.
-fn jain(way: &Way, time: Duration, seed: u64) -> f64 {
+fn jain(way: Way, time: Duration, seed: u64) -> f64 {
     let link = Link::of(100, ms(20));
     let mut world = World::new(&link, &link, seed);
     let mut random = Random(seed);
     for _ in 0..8 {
-        add(&mut world, way, 1 << 40, ms(random.below(2_000)));
+        way.add(&mut world, 1 << 40, ms(random.below(2_000)));
     }
     world.run_until(time);
     let goodputs: Vec<f64> = world.ends.iter().step_by(2).map(|end| end.goodput(secs(10), time)).collect();
@@ -173,11 +114,11 @@ fn print_fairness(quick: bool) {
     let time = if quick { secs(30) } else { secs(70) };
     println!("\n| way | share against Reno, queue 1 BDP | 4 BDP | Jain's index of 8 |");
     println!("|---|---|---|---|");
-    for way in &WAYS {
+    for way in WAYS {
         let mean = |figure: &dyn Fn(u64) -> f64| (1..=3).map(figure).sum::<f64>() / 3.0;
         println!(
             "| {} | {:.0} % | {:.0} % | {:.3} |",
-            way.name,
+            way.name(),
             mean(&|seed| share_against_tcp(way, 1, time, seed)) * 100.0,
             mean(&|seed| share_against_tcp(way, 4, time, seed)) * 100.0,
             mean(&|seed| jain(way, time, seed)),

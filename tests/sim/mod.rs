@@ -1,6 +1,6 @@
 //! A network in virtual time, from a seed: links with faults ([`link`]), the ends of transfers ([`end`]) with the files
 //! they carry ([`file`]), TCP's model as a competitor ([`reno`]), liars who hold the key ([`forge`]), the [`world`]
-//! that moves datagrams between them, and the [`scene`]s that stories begin with.
+//! that moves datagrams between them, the [`scene`]s that stories begin with, and what comes of them as [`goodput`].
 //!
 //! After every step the invariants of the goals are checked, as far as they can be seen here:
 //!
@@ -21,6 +21,7 @@
 pub mod end;
 pub mod file;
 pub mod forge;
+pub mod goodput;
 pub mod link;
 pub mod reno;
 pub mod scene;
