@@ -15,7 +15,7 @@ use packetboat::rudp::{ArqScheme, Config, ConnectionError, Event, PACKET_LEN_IPV
 use packetboat::wire::packet::Kind;
 use sim::end::SLICE;
 use sim::link::Step;
-use sim::{Link, Loss, MIB, Random, World, configs, download, ms, secs, seeds};
+use sim::{LARGE, Link, Loss, MIB, Random, World, configs, download, ms, secs, seeds};
 
 /// The default link's octets of a file per second.
 const LIMIT: f64 = 1_250_000.0 * 1_439.0 / 1_500.0;
@@ -122,6 +122,37 @@ fn s17_a_step_of_the_round_trip_costs_a_window_at_most() {
         }
         world.run(secs(120));
         world.assert_identical();
+    }
+}
+
+/// What the path becomes after a second, for two seconds, and how soon its file is to be there.
+const CHANGES: [(u64, Duration, Duration); 2] = [
+    // 100 Mbit/s, 40 ms: then 10 Mbit/s,
+    (1_250_000, ms(20), secs(12)),
+    // or 100 Mbit/s and ten times the round trip.
+    (12_500_000, ms(100), secs(12)),
+];
+
+fn changed_and_back(bytes_per_s: u64, delay: Duration, seed: u64) -> World {
+    let before = if bytes_per_s < 12_500_000 { ms(20) } else { ms(10) };
+    let link = Link::of(100, before);
+    let back = Step { at: secs(3), delay: link.delay, bytes_per_s: link.bytes_per_s };
+    let steps = vec![Step { at: secs(1), delay, bytes_per_s }, back];
+    World::download(LARGE, &Link { steps, ..link }, seed)
+}
+
+#[test]
+fn s17_a_path_that_changes_and_changes_back_is_full_again() {
+    for (bytes_per_s, delay, limit) in CHANGES {
+        for seed in seeds(1, 20) {
+            let mut world = changed_and_back(bytes_per_s, delay, seed);
+            world.run(secs(120));
+            world.assert_identical();
+            let delivered = world.client().time_of(&Event::Delivered).expect("it is");
+            let last = world.client().goodput(delivered - secs(1), delivered);
+            println!("seed {seed}: {delivered:?}, {last:.0} octets/s in the last second");
+            assert!(delivered <= limit, "it took {delivered:?}: {}", world.describe());
+        }
     }
 }
 
