@@ -20,6 +20,10 @@ use crate::wire::packet::Header;
 /// Ours: receive calls in one turn. With GRO each brings up to 64 packets; then the ACKs have to go out.
 const RECEIVES_PER_TURN: usize = 4;
 
+/// Ours: where each call brings one packet, so many make a turn. An ACK for every four would cost both ends more than the
+/// packets do, and a receiver that has fallen behind would never catch up.
+const PACKETS_PER_TURN: usize = 64;
+
 /// Ours: batches that one transfer may send in one turn, so that a thousand others get theirs.
 const BATCHES_PER_TURN: usize = 4;
 
@@ -175,9 +179,12 @@ impl Worker {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) {
-        for _ in 0..RECEIVES_PER_TURN {
+        let (mut receives, mut packets) = (0, 0);
+        while receives < RECEIVES_PER_TURN || packets < PACKETS_PER_TURN {
             let Some(received) = self.socket.recv(buffer) else { return };
             let now = Instant::now();
+            receives += 1;
+            packets += received.len.div_ceil(received.segment_len);
             for packet in buffer[..received.len].chunks_mut(received.segment_len) {
                 match &mut self.fault {
                     Some(fault) => fault.enter(now, Way::In, received.path, packet),
