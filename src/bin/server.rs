@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use log::LevelFilter;
-use packetboat::server::{Limits, Server, ServerConfig, raise_descriptor_limit};
+use packetboat::server::options::LimitArgs;
+use packetboat::server::{Server, ServerConfig, raise_descriptor_limit};
 use packetboat::transfer::tuning::TuningArgs;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,21 +32,6 @@ struct Args {
     /// The folder whose files are offered
     #[arg(long, value_name = "DIR", default_value = "files")]
     files: PathBuf,
-    /// Members at a time
-    #[arg(long, value_name = "N", default_value_t = Limits::default().clients_max)]
-    max_clients: usize,
-    /// Let everybody ask as fast as they can: for trusted networks and benches
-    #[arg(long)]
-    no_rate_limit: bool,
-    /// Take no files
-    #[arg(long)]
-    no_uploads: bool,
-    /// The largest file to take, in bytes or as 500M, 2G (powers of 1024)
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
-    max_upload: u64,
-    /// How large uploads may make the shelf
-    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = parse_size)]
-    max_shelf: u64,
     #[command(flatten)]
     tuning: TuningArgs,
     /// Tell more on stderr
@@ -54,17 +40,8 @@ struct Args {
     /// Tell only warnings on stderr
     #[arg(short, long)]
     quiet: bool,
-}
-
-/// `70000`, `64K`, `500M`, `2G`, `1T`, also with `B` or `iB` behind the letter.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let plain = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
-    let units = [("k", 10), ("m", 20), ("g", 30), ("t", 40)];
-    let unit = units.into_iter().find_map(|(unit, bits)| Some((plain.strip_suffix(unit)?, bits)));
-    let (digits, bits) = unit.unwrap_or((plain, 0));
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << bits));
-    size.ok_or_else(|| "not a size such as 70000, 500M or 2G".to_owned())
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 fn main() -> ExitCode {
@@ -90,17 +67,11 @@ fn run(args: Args) -> Result<Infallible, Box<dyn std::error::Error>> {
         listen: args.listen,
         udp_port: args.udp_port,
         files: args.files.clone(),
+        limits: args.limits.into(),
         tuning: args.tuning.open()?,
         ..ServerConfig::default()
     };
     config.workers = args.workers.map_or(config.workers, usize::from);
-    config.limits.clients_max = args.max_clients;
-    config.limits.uploads = !args.no_uploads;
-    config.limits.upload_max = args.max_upload;
-    config.limits.shelf_max = args.max_shelf;
-    if args.no_rate_limit {
-        config.limits.rate = None;
-    }
     let is_fixed = args.udp_port.map_or(args.listen.port() != 0, |port| port != 0);
     let mut server = Server::start(config)?;
     if !args.listen.ip().is_loopback() {

@@ -132,14 +132,23 @@ impl Room {
 
     /// Somebody asks who is here: everybody, in order of name.
     pub fn who(&self, id: MemberId) -> Vec<Delivery> {
-        let mut nicks: Vec<Nick> = self.members.values().map(|member| member.nick.clone()).collect();
-        nicks.sort_by_cached_key(|nick| nick.as_str().to_lowercase());
-        ServerMessage::users(&nicks).into_iter().map(|message| one(id, message)).collect()
+        who_is_here(self.nicks()).into_iter().map(|message| one(id, message)).collect()
+    }
+
+    /// The nicks of all members, in no order.
+    pub fn nicks(&self) -> Vec<Nick> {
+        self.members.values().map(|member| member.nick.clone()).collect()
     }
 
     fn is_noticed(&self, quiet: bool) -> bool {
         !quiet && self.members.len() <= NOTICES_MEMBERS_MAX
     }
+}
+
+/// The answer to WHO where these are here: in order of name.
+pub fn who_is_here(mut nicks: Vec<Nick>) -> Vec<ServerMessage> {
+    nicks.sort_by_cached_key(|nick| nick.as_str().to_lowercase());
+    ServerMessage::users(&nicks)
 }
 
 fn one(id: MemberId, message: ServerMessage) -> Delivery {

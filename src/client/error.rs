@@ -136,7 +136,7 @@ impl ClientError {
     pub fn bye(reason: String, last_code: Option<ErrorCode>) -> ClientError {
         let by_reason = reason.split([' ', ':']).next().and_then(ErrorCode::parse);
         match by_reason.or(last_code) {
-            Some(ErrorCode::Strikes | ErrorCode::Timeout) => Self::Kicked(reason),
+            Some(ErrorCode::Strikes | ErrorCode::TooFast | ErrorCode::Timeout) => Self::Kicked(reason),
             _ => Self::Closed(reason),
         }
     }

@@ -35,6 +35,11 @@ impl Pulse {
         self.0.swap(BUSY, Ordering::Relaxed) != DISPLACED
     }
 
+    /// Whether the reader waits for bytes.
+    pub(super) fn is_listening(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LISTENING
+    }
+
     /// A challenge begins; `false` where one stands already, or where none is needed.
     pub(super) fn challenge(&self) -> bool {
         self.step(LISTENING, CHALLENGED)

@@ -5,17 +5,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, info};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::challenge::Pulse;
 use super::limits::Limits;
 use super::outbox::{Gauge, Line};
+use super::session;
 use super::transfers::{Transfer, Transfers};
 use super::writer::Writer;
-use crate::chat::room::{Audience, Delivery, MemberId, NickTaken, Room};
+use crate::chat::room::{self, Audience, Delivery, MemberId, NickTaken, Room};
 use crate::transfer::disk::Disk;
 use crate::transfer::pool::Pool;
 use crate::transfer::shelf::Shelf;
@@ -34,9 +35,14 @@ pub(super) struct Hub {
     pub(super) tcp_port: u16,
     pub(super) state: Mutex<State>,
     closing: AtomicBool,
-    /// Told whenever a connection has gone.
-    left: Condvar,
+    /// Told whenever a connection has come into the room, or has gone.
+    moved: Condvar,
 }
+
+/// A stranger may be silent for so long before it has to make room for another, and if all must be heard first, the other
+/// waits for so long. Ours: who has connected speaks at once, and its reader needs a fraction of this unless the machine is
+/// busy; meanwhile the system keeps a thousand connections for us.
+const STRANGER_GRACE: Duration = Duration::from_millis(20);
 
 /// What the lock guards.
 #[derive(Debug, Default)]
@@ -59,6 +65,7 @@ struct Connection {
     /// It carries a file, not lines.
     is_data: bool,
     pulse: Arc<Pulse>,
+    admitted_at: Instant,
     /// When somebody else wanted its nick last.
     challenged_at: Option<Instant>,
 }
@@ -106,8 +113,8 @@ impl Hub {
         disk: Disk,
         tcp_port: u16,
     ) -> Hub {
-        let (state, closing, left) = (Mutex::default(), AtomicBool::new(false), Condvar::new());
-        Hub { limits, writer, shelf, pool, disk, tcp_port, state, closing, left }
+        let (state, closing, moved) = (Mutex::default(), AtomicBool::new(false), Condvar::new());
+        Hub { limits, writer, shelf, pool, disk, tcp_port, state, closing, moved }
     }
 
     /// Gives a new connection its place among the unregistered; the oldest of them goes if there are too many.
@@ -138,18 +145,42 @@ impl Hub {
             ip,
             is_data: false,
             pulse: Arc::clone(&pulse),
+            admitted_at: Instant::now(),
             challenged_at: None,
         };
         state.connections.insert(id, connection);
         state.unregistered.insert(id);
         self.writer.add(id, Arc::clone(&stream), Arc::clone(&gauge));
-        let evicted = state.evict_one_above(self.limits.unregistered_max);
+        let evicted = self.evict_one_above(self.limits.unregistered_max, &mut state);
         drop(state);
         if let Some((id, stream)) = evicted {
             debug!("connection {}: evicted, too many have not said HELLO", id.0);
             let _ = stream.shutdown(Shutdown::Both);
         }
         Ok(Seat { hub: Arc::clone(self), id, stream, peer, gauge, pulse })
+    }
+
+    /// Takes one stranger out where there are too many: the oldest that has nothing to say. In a crowd that comes at once
+    /// most have said HELLO already, or have gone again, and only their readers have not got to it.
+    fn evict_one_above(
+        &self,
+        unregistered_max: usize,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Option<(MemberId, Arc<TcpStream>)> {
+        let until = Instant::now() + STRANGER_GRACE;
+        while state.unregistered.len() > unregistered_max {
+            let is_late = until <= Instant::now();
+            let silent = state.unregistered.iter().copied().find(|id| {
+                let stranger = &state.connections[id];
+                (is_late || stranger.admitted_at.elapsed() >= STRANGER_GRACE) && stranger.is_silent()
+            });
+            if let Some(id) = silent.or_else(|| state.unregistered.first().copied().filter(|_| is_late)) {
+                state.unregistered.remove(&id);
+                return Some((id, Arc::clone(&state.connections.get(&id)?.stream)));
+            }
+            self.moved.wait_until(state, until);
+        }
+        None
     }
 
     /// Everybody who may be here and everything that may travel: so many threads at most, also those that are ending.
@@ -173,6 +204,7 @@ impl Hub {
         self.writer.enter(seat.id);
         self.deliver(&state, deliveries);
         drop(state);
+        self.moved.notify_all();
         if let Some(departed) = displaced {
             // Its reader sees the end of the stream and does the rest.
             let _ = departed.stream.as_ref().map(|stream| stream.shutdown(Shutdown::Both));
@@ -207,6 +239,13 @@ impl Hub {
         let mut state = self.state.lock();
         let deliveries = act(&mut state.room);
         self.deliver(&state, deliveries);
+    }
+
+    /// Who is here, as the lines that tell it.
+    pub(super) fn who(&self) -> Vec<ServerMessage> {
+        // Putting thousands of nicks in order takes milliseconds: not under the lock.
+        let nicks = self.state.lock().room.nicks();
+        room::who_is_here(nicks)
     }
 
     /// Tells one connection something, if it still is there.
@@ -273,7 +312,7 @@ impl Hub {
         if let Some(connection) = state.connections.remove(&id).filter(|connection| !connection.is_data) {
             state.uncount(connection.ip);
         }
-        self.left.notify_all();
+        self.moved.notify_all();
     }
 
     /// Whether the server is ending.
@@ -305,8 +344,15 @@ impl Hub {
     /// Waits until every connection has gone; tells how many have not by `deadline`.
     pub(super) fn wait_until_empty(&self, deadline: Instant) -> usize {
         let mut state = self.state.lock();
-        while !state.connections.is_empty() && !self.left.wait_until(&mut state, deadline).timed_out() {}
+        while !state.connections.is_empty() && !self.moved.wait_until(&mut state, deadline).timed_out() {}
         state.connections.len()
+    }
+}
+
+impl Connection {
+    /// Whether its reader waits in vain.
+    fn is_silent(&self) -> bool {
+        self.pulse.is_listening() && !session::has_input(&self.stream)
     }
 }
 
@@ -314,14 +360,6 @@ impl State {
     /// What a member is called.
     pub(super) fn nick(&self, id: MemberId) -> Option<Nick> {
         self.room.nick(id).cloned()
-    }
-
-    fn evict_one_above(&mut self, unregistered_max: usize) -> Option<(MemberId, Arc<TcpStream>)> {
-        if self.unregistered.len() <= unregistered_max {
-            return None;
-        }
-        let id = self.unregistered.pop_first()?;
-        Some((id, Arc::clone(&self.connections.get(&id)?.stream)))
     }
 
     fn uncount(&mut self, ip: IpAddr) {
@@ -349,4 +387,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::wire::ErrorCode;
+use crate::wire::message::ClientMessage;
+use crate::wire::name::{NICK_CHARS_MAX, Nick};
+use crate::wire::text::TEXT_CHARS_MAX;
+
 /// How much the server grants to one peer, one address, and all together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -9,6 +14,10 @@ pub struct Limits {
     pub clients_max: usize,
     /// Connections that have not said HELLO yet; one more evicts the oldest of them.
     pub unregistered_max: usize,
+    /// Characters of a nick; fewer than the protocol allows, or as many.
+    pub nick_chars_max: usize,
+    /// Characters of a text that somebody says; fewer than the protocol allows, or as many.
+    pub text_chars_max: usize,
     /// Control connections from one address. Loopback is exempt: there everybody has the same one.
     pub per_ip_max: usize,
     /// How long a connection may take to say HELLO.
@@ -17,6 +26,8 @@ pub struct Limits {
     pub strikes_max: u32,
     /// How fast one member may ask; `None` for trusted networks and benches.
     pub rate: Option<Rate>,
+    /// How long lines of one member may wait behind each other because of the rate.
+    pub pressure_max: Duration,
     /// Finished lines waiting for one client; above it the client is too slow.
     pub outbox_lines_max: usize,
     /// Their octets; above it the client is too slow.
@@ -25,7 +36,7 @@ pub struct Limits {
     pub blocked_max: Duration,
     /// After this silence a member is asked whether it is there.
     pub ping_after: Duration,
-    /// After this silence the connection is closed.
+    /// After this silence the connection is closed; more than `ping_after`, so that there is time to answer.
     pub silence_max: Duration,
     /// A holder of a nick that somebody at its address wants is asked whether it is there; silent for so long from then
     /// on, it loses the nick.
@@ -53,10 +64,13 @@ impl Default for Limits {
         Self {
             clients_max: 4096,
             unregistered_max: 64,
+            nick_chars_max: NICK_CHARS_MAX,
+            text_chars_max: TEXT_CHARS_MAX,
             per_ip_max: 16,
             login_timeout: Duration::from_secs(10),
             strikes_max: 5,
             rate: Some(Rate::default()),
+            pressure_max: Duration::from_secs(30),
             outbox_lines_max: 1024,
             outbox_bytes_max: 256 * 1024,
             blocked_max: Duration::from_secs(10),
@@ -72,6 +86,42 @@ impl Default for Limits {
             upload_max: 1 << 30,
             shelf_max: 10 << 30,
         }
+    }
+}
+
+/// A request that asks for more than this server allows, where the protocol would allow it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Excess {
+    pub(super) code: ErrorCode,
+    pub(super) request: &'static str,
+    pub(super) words: String,
+}
+
+impl Limits {
+    /// How long a silent member that was asked whether it is there may take to answer.
+    pub(super) fn answer_max(&self) -> Duration {
+        self.silence_max.saturating_sub(self.ping_after)
+    }
+
+    /// What is too much about a request.
+    pub(super) fn excess(&self, message: &ClientMessage) -> Option<Excess> {
+        let (request, text) = match message {
+            ClientMessage::All(text) => ("ALL", text),
+            ClientMessage::Pm(_, text) => ("PM", text),
+            ClientMessage::Hello { nick, .. } => return self.long_nick("HELLO", nick),
+            ClientMessage::Nick(nick) => return self.long_nick("NICK", nick),
+            _ => return None,
+        };
+        // As many octets are as many characters at most, and need not be counted.
+        let is_long = text.len() > self.text_chars_max && text.chars().count() > self.text_chars_max;
+        let words = || format!("a text may have {} characters at most", self.text_chars_max);
+        is_long.then(|| Excess { code: ErrorCode::TooLong, request, words: words() })
+    }
+
+    fn long_nick(&self, request: &'static str, nick: &Nick) -> Option<Excess> {
+        let is_long = nick.as_str().chars().count() > self.nick_chars_max;
+        let words = || format!("a nickname may have {} characters at most", self.nick_chars_max);
+        is_long.then(|| Excess { code: ErrorCode::BadNick, request, words: words() })
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -41,17 +42,25 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Starts a reader thread, or tells that the system refuses it: `Builder::spawn`.
+pub(super) type Spawn = fn(Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
 /// Starts the thread, named `accept`; it ends once `hub` closes and `waker` is woken.
-pub(super) fn start(listener: TcpListener, hub: Arc<Hub>, waker: Arc<Waker>) -> io::Result<JoinHandle<()>> {
-    Builder::new()
-        .name("accept".into())
-        .spawn(move || Acceptor { listener, hub, waker, readers: 0, warned_at: None }.run())
+pub(super) fn start(
+    listener: TcpListener,
+    hub: Arc<Hub>,
+    waker: Arc<Waker>,
+    spawn: Spawn,
+) -> io::Result<JoinHandle<()>> {
+    let acceptor = Acceptor { listener, hub, waker, spawn, readers: 0, warned_at: None };
+    Builder::new().name("accept".into()).spawn(move || acceptor.run())
 }
 
 struct Acceptor {
     listener: TcpListener,
     hub: Arc<Hub>,
     waker: Arc<Waker>,
+    spawn: Spawn,
     /// Reader threads started so far: their names.
     readers: u64,
     warned_at: Option<Instant>,
@@ -71,7 +80,9 @@ impl Acceptor {
                     // The peer has gone again.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     _ => {
-                        self.warn(&format!("cannot accept connections for now: {error}"));
+                        let few = error.raw_os_error() == Some(Errno::MFILE.raw_os_error());
+                        let remedy = if few { "; raise `ulimit -n`" } else { "" };
+                        self.warn(&format!("cannot accept connections for now: {error}{remedy}"));
                         self.wait(false, EXHAUSTED_PAUSE);
                     }
                 },
@@ -114,7 +125,7 @@ impl Acceptor {
         self.readers += 1;
         let reader = Builder::new().name(format!("reader-{}", self.readers)).stack_size(READER_STACK_BYTES);
         let readers_seat = Arc::clone(&seat);
-        if let Err(error) = reader.spawn(move || session::run(readers_seat)) {
+        if let Err(error) = (self.spawn)(reader, Box::new(move || session::run(readers_seat))) {
             self.warn(&format!("no thread for a connection: {error}"));
             seat.tell([busy("the server cannot take more connections now")]);
         }
@@ -133,3 +144,6 @@ impl Acceptor {
 fn busy(words: &str) -> ServerMessage {
     ServerMessage::Err { code: ErrorCode::Busy, request: "HELLO".into(), words: words.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

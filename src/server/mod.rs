@@ -14,23 +14,25 @@ mod hub;
 mod limits;
 mod listener;
 mod moves;
+pub mod options;
 mod outbox;
 mod session;
+mod system;
 mod transfers;
 mod uploads;
 mod writer;
 
 pub use limits::{Limits, Rate};
+pub use system::raise_descriptor_limit;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::transfer::disk::Disk;
 use crate::transfer::pool::{Pool, PoolConfig};
@@ -38,6 +40,7 @@ use crate::transfer::shelf::Shelf;
 use crate::transfer::tuning::Tuning;
 use crate::transfer::wake::Waker;
 use hub::Hub;
+use system::Capacity;
 use writer::Writer;
 
 /// How long the readers may take to end when the server does. Ours: with the writer's own bound it stays below 5 s.
@@ -152,10 +155,14 @@ impl Server {
         let pool =
             Pool::start(&pool_config).map_err(|source| ServerError::Udp { base: base_port, source })?;
         let udp_ports = pool.ports().to_vec();
-        let writer = Writer::start(limits)?;
-        let hub = Arc::new(Hub::new(limits.clone(), writer, shelf, pool, Disk::start()?, local_addr.port()));
+        let disk = Disk::start()?;
+        // Last, when what the server itself needs is taken.
+        let limits = within_capacity(limits);
+        let writer = Writer::start(&limits)?;
+        let hub = Arc::new(Hub::new(limits, writer, shelf, pool, disk, local_addr.port()));
         let accept_waker = Arc::new(Waker::new()?);
-        let accept_thread = listener::start(listener, Arc::clone(&hub), Arc::clone(&accept_waker))?;
+        let accept_thread =
+            listener::start(listener, Arc::clone(&hub), Arc::clone(&accept_waker), Builder::spawn)?;
         Ok(Server {
             hub,
             accept_waker,
@@ -242,11 +249,17 @@ fn udp_base(config: &ServerConfig) -> Result<u16, ServerError> {
     u16::try_from(base).map_err(|_| too_high())
 }
 
-/// Lets this process have as many descriptors as the system grants it: each client is one, and the usual soft limit is
-/// 1,024. What cannot be had is not missed until then.
-pub fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+/// What the system cannot carry is not promised.
+fn within_capacity(limits: &Limits) -> Limits {
+    let mut limits = limits.clone();
+    let Some(Capacity { clients, strangers, remedy }) = system::capacity(&limits) else { return limits };
+    if clients < limits.clients_max {
+        let wanted = limits.clients_max;
+        warn!("this system allows {clients} clients, and {wanted} are wanted: {remedy}");
+        limits.clients_max = clients;
+    }
+    limits.unregistered_max = limits.unregistered_max.min(strangers);
+    limits
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use super::limits::Limits;
 
@@ -140,11 +140,20 @@ impl Outbox {
                 Err(_) => return Flushed::Lost,
             }
         }
+        // A queue that was long once does not stay so.
+        if self.queue.capacity() > LINES_PER_SEND {
+            self.queue.shrink_to(LINES_PER_SEND);
+        }
         Flushed::Empty
     }
 
     /// One system call. The reader shares the descriptor, so it stays blocking and each call says that it must not.
     fn send(&self) -> Result<usize, Errno> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if self.queue.len() == 1 {
+            // The common case of a calm room, and the cheaper call.
+            return send(&self.stream, &self.queue[0][self.sent_len..], flags);
+        }
         let mut slices = [IoSlice::new(&[]); LINES_PER_SEND];
         let mut skip_len = self.sent_len;
         let mut count = 0;
@@ -152,7 +161,6 @@ impl Outbox {
             *slice = IoSlice::new(&line[std::mem::take(&mut skip_len)..]);
             count += 1;
         }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         sendmsg(&self.stream, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
     }
 

@@ -9,7 +9,7 @@ use log::debug;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hub::{NotAdmitted, Seat};
-use super::limits::Bucket;
+use super::limits::{Bucket, Excess};
 use super::{downloads, moves, uploads};
 use crate::wire::line::{LineBuffer, PROTOCOL_LEN_MAX};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
@@ -33,6 +33,8 @@ enum End {
     Refused,
     #[error("too many bad lines")]
     Strikes,
+    #[error("too many lines for too long")]
+    Flood,
     #[error("silent for too long")]
     Timeout,
     #[error("somebody at its address has taken the nick back")]
@@ -55,7 +57,7 @@ enum Stage {
     /// It has until then to say HELLO.
     Unregistered { until: Instant, is_first_line: bool },
     /// It is in the room.
-    Member { heard_at: Instant, is_pinged: bool },
+    Member { heard_at: Instant, pinged_at: Option<Instant> },
 }
 
 struct Session {
@@ -64,6 +66,8 @@ struct Session {
     stage: Stage,
     strikes: u32,
     bucket: Option<Bucket>,
+    /// Since when lines have been waiting behind each other for the rate.
+    pressed_since: Option<Instant>,
     /// The socket's current read timeout; setting it costs a system call.
     timeout: Duration,
 }
@@ -78,12 +82,13 @@ pub(super) fn run(seat: Arc<Seat>) {
         stage: Stage::Unregistered { until: now + limits.login_timeout, is_first_line: true },
         strikes: 0,
         bucket: limits.rate.map(|rate| Bucket::new(rate, now)),
+        pressed_since: None,
         timeout: Duration::ZERO,
     };
     let end = session.converse();
     debug!("connection {}: {end}", seat.id.0);
     seat.hub.leave(seat.id);
-    if matches!(end, End::Quit | End::Refused | End::Strikes | End::Timeout) {
+    if matches!(end, End::Quit | End::Refused | End::Strikes | End::Flood | End::Timeout) {
         linger(&seat.stream);
     }
 }
@@ -91,7 +96,8 @@ pub(super) fn run(seat: Arc<Seat>) {
 /// Reads what the client still sends, until it closes too.
 fn linger(mut stream: &TcpStream) {
     let until = Instant::now() + LINGER_MAX;
-    let mut ignored = [0; 4096];
+    // Small: a stack that has been used stays in memory as long as its thread.
+    let mut ignored = [0; 512];
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
@@ -123,7 +129,10 @@ impl Session {
     /// Blocks until there are new bytes. Only now can the client be silent: until here it had lines to wait for.
     fn read(&mut self) -> Result<(), End> {
         if let Stage::Member { .. } = self.stage {
-            self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
+            self.stage = Stage::Member { heard_at: Instant::now(), pinged_at: None };
+        }
+        if self.pressed_since.is_some() && !has_input(&self.seat.stream) {
+            self.pressed_since = None;
         }
         self.seat.pulse.listen();
         loop {
@@ -151,15 +160,16 @@ impl Session {
                 self.refuse(ErrorCode::Timeout, "HELLO", words);
                 Err(End::Timeout)
             }
-            Stage::Member { heard_at, .. } if heard_at + limits.silence_max <= now => {
+            // It has this long to answer, however late it was asked: the machine may have been asleep.
+            Stage::Member { pinged_at: Some(pinged_at), .. } if pinged_at + limits.answer_max() <= now => {
                 let words = format!("nothing was heard for {} s", limits.silence_max.as_secs());
                 self.refuse(ErrorCode::Timeout, "-", words);
                 self.seat.tell([ServerMessage::Bye("timeout".into())]);
                 Err(End::Timeout)
             }
-            Stage::Member { heard_at, is_pinged: false } if heard_at + limits.ping_after <= now => {
+            Stage::Member { heard_at, pinged_at: None } if heard_at + limits.ping_after <= now => {
                 self.seat.tell([ServerMessage::Ping(String::new())]);
-                self.stage = Stage::Member { heard_at, is_pinged: true };
+                self.stage = Stage::Member { heard_at, pinged_at: Some(now) };
                 Ok(())
             }
             Stage::Unregistered { .. } | Stage::Member { .. } => Ok(()),
@@ -171,8 +181,10 @@ impl Session {
         let timeout = match self.stage {
             Stage::Unregistered { until, .. } => until.saturating_duration_since(now),
             // Always the same while the client talks: no system call then. It is late by what the last line took.
-            Stage::Member { is_pinged: false, .. } => limits.ping_after,
-            Stage::Member { heard_at, .. } => (heard_at + limits.silence_max).saturating_duration_since(now),
+            Stage::Member { pinged_at: None, .. } => limits.ping_after,
+            Stage::Member { pinged_at: Some(pinged_at), .. } => {
+                (pinged_at + limits.answer_max()).saturating_duration_since(now)
+            }
         };
         let timeout = timeout.max(Duration::from_millis(1));
         if timeout != self.timeout {
@@ -191,6 +203,13 @@ impl Session {
         if self.seat.hub.is_closing() {
             return Err(End::Closing);
         }
+        if let Ok(message) = &request
+            && let Some(Excess { code, request, words }) = self.seat.hub.limits.excess(message)
+        {
+            self.refuse(code, request, words);
+            let is_member = matches!(self.stage, Stage::Member { .. });
+            return if is_member { Ok(()) } else { Err(End::Refused) };
+        }
         match self.stage {
             Stage::Unregistered { is_first_line, .. } => self.handle_login(request, is_first_line),
             Stage::Member { .. } => match request {
@@ -200,12 +219,19 @@ impl Session {
         }
     }
 
-    /// The chat rate is kept by not reading: the client's own socket fills, and nobody else notices.
+    /// The chat rate is kept by not reading: the client's own socket fills, and nobody else notices. Whoever goes on for
+    /// too long without waiting for its turn is closed.
     fn pace(&mut self) -> Result<(), End> {
         let Some(bucket) = &mut self.bucket else { return Ok(()) };
-        let wait = bucket.take(Instant::now());
+        let now = Instant::now();
+        let wait = bucket.take(now);
         if wait.is_zero() {
             return Ok(());
+        }
+        if *self.pressed_since.get_or_insert(now) + self.seat.hub.limits.pressure_max <= now {
+            self.refuse(ErrorCode::TooFast, "-", "more lines than may be said, for too long");
+            self.seat.tell([ServerMessage::Bye("too many lines".into())]);
+            return Err(End::Flood);
         }
         // Nothing is asked for, so only the end of both directions (a reset, or our own shutdown) ends the pause early.
         let mut fds = [PollFd::new(&*self.seat.stream, PollFlags::empty())];
@@ -245,7 +271,7 @@ impl Session {
     fn hello(&mut self, nick: &Nick, quiet: bool) -> Result<(), End> {
         match self.seat.hub.join(&self.seat, nick, quiet) {
             Ok(()) => {
-                self.stage = Stage::Member { heard_at: Instant::now(), is_pinged: false };
+                self.stage = Stage::Member { heard_at: Instant::now(), pinged_at: None };
                 Ok(())
             }
             Err(error @ NotAdmitted::Nick(_)) => {
@@ -268,9 +294,9 @@ impl Session {
             ClientMessage::All(text) => hub.in_room(|room| room.say(id, text)),
             ClientMessage::Pm(to, text) => hub.in_room(|room| room.whisper(id, &to, text)),
             ClientMessage::Nick(nick) => hub.in_room(|room| room.rename(id, nick)),
-            ClientMessage::Who => hub.in_room(|room| room.who(id)),
+            ClientMessage::Who => self.tell_in_turn(hub.who()),
             ClientMessage::Files(after) => match downloads::list(hub, after.as_ref()) {
-                Ok(lines) => self.seat.tell(lines),
+                Ok(lines) => self.tell_in_turn(lines),
                 Err(error) => self.refuse(ErrorCode::File, "FILES", error.to_string()),
             },
             ClientMessage::Get(transport, name) => {
@@ -304,6 +330,18 @@ impl Session {
         Ok(())
     }
 
+    /// A long answer is more than a client's queue may hold, so it waits until enough of it is taken.
+    fn tell_in_turn(&self, lines: impl IntoIterator<Item = ServerMessage>) {
+        let hub = &self.seat.hub;
+        for line in lines {
+            hub.writer.wait_for_calm(&self.seat.gauge);
+            if hub.is_closing() {
+                return;
+            }
+            self.seat.tell([line]);
+        }
+    }
+
     fn quit(&self) -> Result<(), End> {
         self.seat.tell([ServerMessage::Bye(String::new())]);
         Err(End::Quit)
@@ -328,6 +366,12 @@ impl Session {
         let (request, words) = (request.to_owned(), words.into());
         self.seat.tell([ServerMessage::Err { code, request, words }]);
     }
+}
+
+/// Whether bytes of the client wait to be read, or its end does.
+pub(super) fn has_input(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::IN)];
+    !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
 }
 
 fn parse(line: Result<&[u8], WireError>) -> Result<ClientMessage, BadLine> {

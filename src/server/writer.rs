@@ -26,6 +26,13 @@ use crate::transfer::wake::Waker;
 const COMMANDS_PER_TURN: usize = 64;
 /// Above this many waiting commands the readers pause. Ours: a few milliseconds of work.
 const BACKLOG_MAX: usize = 1024;
+/// After a turn that took so long, those who wait for what it has sent get a moment to speak, and what they say goes out
+/// together in the next. Ours: with 1,000 clients a turn takes 15 ms, nearly all of it for as many system calls.
+const LONG_TURN: Duration = Duration::from_millis(1);
+/// That moment is this part of the turn, and no longer than [`REST_MAX`].
+const REST_PART: u32 = 16;
+/// The longest of these moments.
+const REST_MAX: Duration = Duration::from_millis(1);
 /// How long a client that is being closed may take to read what is left for it.
 const CLOSE_FLUSH_MAX: Duration = Duration::from_secs(2);
 /// The same when the server ends: it has promised to be gone in five seconds.
@@ -183,6 +190,7 @@ struct State {
 impl State {
     fn run(mut self) {
         loop {
+            let turn_began = Instant::now();
             for _ in 0..COMMANDS_PER_TURN {
                 match self.commands.try_recv() {
                     Ok(command) => self.obey(command),
@@ -198,6 +206,10 @@ impl State {
             }
             if self.stopping && self.peers.is_empty() {
                 return;
+            }
+            let took = turn_began.elapsed();
+            if took >= LONG_TURN {
+                std::thread::sleep((took / REST_PART).min(REST_MAX));
             }
             self.wait();
         }

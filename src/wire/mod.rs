@@ -112,6 +112,8 @@ pub enum ErrorCode {
     Incomplete,
     /// Too many bad lines.
     Strikes,
+    /// More lines than the rate allows, for too long.
+    TooFast,
     /// A person ended the transfer.
     Cancelled,
     /// The shelf has a file of this name, or somebody is about to put one there.
@@ -127,7 +129,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [(ErrorCode, &'static str); 22] = [
+    const ALL: [(ErrorCode, &'static str); 23] = [
         (Self::TooLong, "too-long"),
         (Self::BadText, "bad-text"),
         (Self::Unknown, "unknown"),
@@ -144,6 +146,7 @@ impl ErrorCode {
         (Self::Digest, "digest"),
         (Self::Incomplete, "incomplete"),
         (Self::Strikes, "strikes"),
+        (Self::TooFast, "too-fast"),
         (Self::Cancelled, "cancelled"),
         (Self::Exists, "exists"),
         (Self::TooLarge, "too-large"),

@@ -3,13 +3,13 @@
 use super::*;
 use crate::transfer::pool::PoolConfig;
 use crate::transfer::tuning::Tuning;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A hub, and a source of connected sockets.
-fn hub() -> (Arc<Hub>, TcpListener) {
+pub(in crate::server) fn hub() -> (Arc<Hub>, TcpListener) {
     let folder = tempfile::tempdir().expect("a folder");
     let shelf = Shelf::open(folder.path()).expect("a shelf");
     let pool = Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, tuning: Tuning::default() });
@@ -62,4 +62,34 @@ fn a_place_and_its_nick_are_free_even_after_a_panic() {
     assert_eq!(heard, "WELCOME_alice v=1 max=4096\n");
     let (again, _client) = admit(&hub, &listener, LOCAL).expect("there is room");
     assert_eq!(hub.join(&again, &nick, false), Ok(()));
+}
+
+#[test]
+fn r7_who_has_said_something_is_not_evicted_for_a_busy_reader() {
+    let (hub, listener) = hub();
+    let admit = || {
+        let (seat, client) = admit(&hub, &listener, LOCAL).expect("there is room");
+        // As its reader does, which never gets the processor here.
+        seat.pulse.listen();
+        (seat, client)
+    };
+    let speak = |(seat, client): &mut (Seat, TcpStream)| {
+        client.write_all(b"HELLO_").expect("connected");
+        // Until the system has delivered it.
+        while seat.stream.peek(&mut [0; 6]).expect("connected") < 6 {}
+    };
+    let is_evicted = |(_, client): &mut (Seat, TcpStream)| {
+        client.set_nonblocking(true).expect("a socket");
+        matches!(client.read(&mut [0]), Ok(0))
+    };
+    let mut strangers: Vec<_> = (0..64).map(|_| admit()).collect();
+    strangers[..63].iter_mut().for_each(speak);
+    strangers.push(admit());
+    let evicted: Vec<bool> = strangers.iter_mut().map(is_evicted).collect();
+    assert_eq!(evicted.iter().position(|&evicted| evicted), Some(63), "the only one with nothing to say");
+    assert_eq!(evicted.iter().filter(|&&evicted| evicted).count(), 1);
+    // All have something to say, and none is served: then the oldest goes after all.
+    speak(&mut strangers[64]);
+    strangers.push(admit());
+    assert!(is_evicted(&mut strangers[0]) && !is_evicted(&mut strangers[64]));
 }
