@@ -9,12 +9,13 @@ mod fuzz;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{env, fs, panic};
 
 use fuzz::bytes::Bytes;
 use fuzz::world::World;
-use fuzz::{TARGETS, Target, connection, packet};
+use fuzz::{TARGETS, Target, connection, hostile, packet};
 use packetboat::rudp::{State, split_mix_64};
 use packetboat::wire::packet::{Header, Kind};
 
@@ -23,6 +24,16 @@ const HELD_BYTES_MAX: u64 = 64 << 20;
 
 /// Ours: longer inputs take longer and find nothing more.
 const INPUT_LEN_MAX: usize = 1_024;
+
+#[test]
+fn f1_lines_are_the_same_at_every_cut() {
+    fuzz("f1_line", 30_000);
+}
+
+#[test]
+fn f2_messages_are_printed_as_they_are_read() {
+    fuzz("f2_message", 300_000);
+}
 
 #[test]
 fn f3_packets_are_read_and_written_alike() {
@@ -35,8 +46,30 @@ fn f4_connections_survive_any_script() {
 }
 
 #[test]
+fn f5_nothing_hidden_reaches_a_terminal() {
+    fuzz("f5_sanitiser", 100_000);
+}
+
+#[test]
+fn f6_names_are_those_of_the_rule() {
+    fuzz("f6_name", 300_000);
+}
+
+#[test]
 fn f7_ranges_equal_their_models() {
     fuzz("f7_ranges", 10_000);
+}
+
+#[test]
+fn f8_the_room_equals_its_model_whatever_three_clients_send() {
+    fuzz("f8_session", 700);
+}
+
+#[test]
+fn f9_a_hostile_server_gets_nothing_past_the_client() {
+    fuzz("f9_client", 300);
+    let finished = hostile::FINISHED.load(Ordering::Relaxed);
+    assert!(finished >= 8, "{finished} files have arrived in all scripts");
 }
 
 #[test]

@@ -340,8 +340,16 @@ impl ServerMessage {
                 let mut fields = payload.splitn(3, ' ');
                 let code =
                     fields.next().and_then(ErrorCode::parse).ok_or(WireError::BadField("ERR_<code>"))?;
-                let request = text::unescape(fields.next().unwrap_or_default())?;
-                Self::Err { code, request, words: text::unescape(fields.next().unwrap_or_default())? }
+                // A name has nothing to escape; an escaped space would be a field's end when it is written again.
+                let request = fields.next().unwrap_or_default();
+                if request.contains('\\') {
+                    return Err(WireError::BadField("ERR_<code> <protocol>"));
+                }
+                Self::Err {
+                    code,
+                    request: request.into(),
+                    words: text::unescape(fields.next().unwrap_or_default())?,
+                }
             }
             "PING" => Self::Ping(ping_text(payload)?),
             "PONG" => Self::Pong(ping_text(payload)?),
