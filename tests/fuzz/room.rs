@@ -186,7 +186,7 @@ impl Scene {
         while self.who().contains(&nick) {
             assert!(begin.elapsed() < PATIENCE, "{nick} does not leave");
         }
-        if is_quiet { Vec::new() } else { vec![ServerMessage::Leave(nick).emit().trim_end().to_owned()] }
+        if is_quiet { Vec::new() } else { vec![line_of(&ServerMessage::Leave(nick))] }
     }
 
     /// The members as the server tells; what else is heard meanwhile is kept.
@@ -237,6 +237,10 @@ impl Scene {
         self.observer.write(format!("DONE_{id} cancelled\n").as_bytes());
         let _ = self.observer.sync();
     }
+}
+
+fn line_of(message: &ServerMessage) -> String {
+    message.emit().strip_suffix('\n').expect("a whole line").to_owned()
 }
 
 fn reader_threads() -> usize {
@@ -295,7 +299,7 @@ impl Peer {
                 break;
             }
         }
-        (Some(effect), heard.iter().map(|message| message.emit().trim_end().to_owned()).collect())
+        (Some(effect), heard.iter().map(line_of).collect())
     }
 
     /// The model: what one line does, and what the observer hears of it.
