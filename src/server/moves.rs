@@ -25,6 +25,22 @@ pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
     Ok(Secret(secret))
 }
 
+/// A file that the thread of its connection moves: should that panic, nothing of it stays, and its owner hears of it.
+struct Moving<'a> {
+    hub: &'a Hub,
+    id: TransferId,
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(transfer) = self.hub.state.lock().transfers.remove(self.id)
+        {
+            self.hub.tell(transfer.owner, ServerMessage::Done(self.id, Done::Failed(ErrorCode::Incomplete)));
+        }
+    }
+}
+
 /// What a connection does that says `DATA_<token>`: if the token is right it becomes a transfer's, and this moves the
 /// file; `read_before` are octets of it. Otherwise nothing happens, and the connection is closed without a word.
 pub(super) fn serve(seat: &Seat, token: &Secret, read_before: &[u8]) {
@@ -42,6 +58,7 @@ pub(super) fn serve(seat: &Seat, token: &Secret, read_before: &[u8]) {
         debug!("connection {}: presented a token that opens nothing", seat.id.0);
         return;
     };
+    let _moving = Moving { hub, id };
     // The login's time limit is over; the stream sets its own.
     let ready = seat.stream.set_read_timeout(None).map_err(|error| TransferError::Lost(error.to_string()));
     let (stream, everything) = (&*seat.stream, u64::MAX.into());

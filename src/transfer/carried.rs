@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::pool::Cargo;
@@ -31,6 +32,25 @@ pub(super) struct Transfer {
     pub(super) is_ready: bool,
     /// The window that its connection was told last.
     pub(super) window_bytes: u64,
+    /// Its part of its worker's load.
+    pub(super) share: Option<Share>,
+}
+
+/// One transfer in the care of a worker: counted from when it is handed over until it is gone, however that happens.
+#[derive(Debug)]
+pub(super) struct Share(Arc<AtomicUsize>);
+
+impl Share {
+    pub(super) fn of(load: &Arc<AtomicUsize>) -> Share {
+        load.fetch_add(1, Ordering::Relaxed);
+        Share(Arc::clone(load))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Transfer {
@@ -121,6 +141,13 @@ impl Transfer {
             }
             None => {}
         }
+    }
+}
+
+impl Drop for Transfer {
+    /// Its worker has panicked: whoever waits for the end hears of one.
+    fn drop(&mut self) {
+        self.finish(Err(TransferError::Lost("an error in the program itself".into())));
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,16 +139,23 @@ struct Work {
     followed: VecDeque<Arc<Followed>>,
 }
 
+/// An error of ours costs the job that it interrupts, not the thread: there is no other for the next.
 fn work(todo: &Receiver<Job>) {
     let mut work = Work::default();
-    let mut is_behind = false;
-    while work.take_jobs(todo, is_behind) {
-        work.digest_a_slice();
-        is_behind = work.follow();
+    while catch_unwind(AssertUnwindSafe(|| work.run(todo))).is_err() {
+        log::error!("disk: a job has panicked");
     }
 }
 
 impl Work {
+    fn run(&mut self, todo: &Receiver<Job>) {
+        let mut is_behind = false;
+        while self.take_jobs(todo, is_behind) {
+            self.digest_a_slice();
+            is_behind = self.follow();
+        }
+    }
+
     /// Takes what has come meanwhile; only without anything to do is it waited for. `false` when that was all.
     fn take_jobs(&mut self, todo: &Receiver<Job>, is_behind: bool) -> bool {
         let mut may_wait = !is_behind && self.under_way.is_empty();

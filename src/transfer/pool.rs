@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
-use super::carried::Transfer;
+use super::carried::{Share, Transfer};
 use super::fault::Fault;
 use super::sink::Sink;
 use super::socket::{Path, Socket};
@@ -189,20 +189,22 @@ impl Pool {
             deadline: None,
             is_ready: false,
             window_bytes: WINDOW_BYTES,
+            share: None,
         })
     }
 
-    fn hand_over(&self, transfer: Transfer) -> u16 {
+    fn hand_over(&self, mut transfer: Transfer) -> u16 {
         let least = {
             let workers = self.workers.lock();
             let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
             // Counted here and now, so that the next one goes elsewhere.
-            least.inspect(|worker| _ = worker.load.fetch_add(1, Ordering::Relaxed)).map(Handle::line)
+            least.map(|worker| (Share::of(&worker.load), worker.line()))
         };
-        let Some((commands, waker, port)) = least else {
+        let Some((share, (commands, waker, port))) = least else {
             transfer.finish_unstarted();
             return 0;
         };
+        transfer.share = Some(share);
         if let Err(refused) = commands.send(Command::Start(Box::new(transfer)))
             && let Command::Start(transfer) = refused.into_inner()
         {
@@ -258,7 +260,7 @@ impl Handle {
         let (sender, receiver) = bounded(COMMANDS_MAX);
         let (waker, load) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
         let port = socket.port();
-        let worker = Worker::new(socket, receiver, Arc::clone(&waker), Arc::clone(&load), fault);
+        let worker = Worker::new(socket, receiver, Arc::clone(&waker), fault);
         let thread = thread::Builder::new().name(format!("transfer-{index}")).spawn(move || worker.run())?;
         Ok(Handle { commands: sender, waker, load, port, thread })
     }

@@ -1,8 +1,9 @@
 //! One worker: an event loop over many transfers on one UDP socket. It never blocks but in `ppoll`.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -26,6 +27,9 @@ const PACKETS_PER_TURN: usize = 64;
 
 /// Ours: batches that one transfer may send in one turn, so that a thousand others get theirs.
 const BATCHES_PER_TURN: usize = 4;
+
+/// How long a worker that has panicked stays away. Ours: one that does it again at once must not take a whole core.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the pool tells a worker.
 pub(super) enum Command {
@@ -53,7 +57,6 @@ pub(super) struct Worker {
     socket: Socket,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
-    load: Arc<AtomicUsize>,
     fault: Option<Fault>,
     transfers: HashMap<TransferId, Transfer>,
     /// How many of them share the window.
@@ -69,14 +72,12 @@ impl Worker {
         socket: Socket,
         commands: Receiver<Command>,
         waker: Arc<Waker>,
-        load: Arc<AtomicUsize>,
         fault: Option<Fault>,
     ) -> Worker {
         Worker {
             socket,
             commands,
             waker,
-            load,
             fault,
             transfers: HashMap::new(),
             receiving: 0,
@@ -87,8 +88,30 @@ impl Worker {
         }
     }
 
-    /// Works until the pool is gone, then ends every transfer.
+    /// Works until the pool is gone, then ends every transfer. An error of ours costs those in its care at that moment,
+    /// not the worker: their owners hear of it, and its socket and its queue stay.
     pub(super) fn run(mut self) {
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            log::error!("a transfer worker has panicked: its {} transfers end", self.transfers.len());
+            self.begin_anew();
+            thread::sleep(PANIC_PAUSE);
+        }
+    }
+
+    /// Nothing of what the panic has interrupted is trusted.
+    fn begin_anew(&mut self) {
+        for transfer in std::mem::take(&mut self.transfers).into_values() {
+            // Telling its owner may be what panics.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(transfer)));
+        }
+        self.receiving = 0;
+        self.deadlines.clear();
+        self.ready.clear();
+        self.blocked = None;
+        self.send_buffer = vec![0; DATAGRAM_LEN_MAX];
+    }
+
+    fn work(&mut self) {
         let mut receive_buffer = vec![0; DATAGRAM_LEN_MAX];
         loop {
             self.wait();
@@ -146,7 +169,6 @@ impl Worker {
     fn start(&mut self, mut transfer: Transfer) {
         if self.transfers.contains_key(&transfer.id) {
             log::warn!("transfer {}: its number is in use", transfer.id);
-            self.load.fetch_sub(1, Ordering::Relaxed);
             transfer.finish(Err(TransferError::Lost("its number is in use".into())));
             return;
         }
@@ -257,7 +279,6 @@ impl Worker {
             self.set_deadline(&mut transfer, deadline);
             if transfer.connection.state() == State::Closed && !wants_more {
                 log::debug!("transfer {id}: closed, {:?}", transfer.connection.stats());
-                self.load.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
             self.transfers.insert(id, transfer);

@@ -18,7 +18,7 @@ use packetboat::transfer::{Progress, TransferError};
 use packetboat::wire::message::{Accept, ClientMessage, Offer, Secret, ServerMessage, TransferId};
 use packetboat::wire::name::FileName;
 
-use super::{PATIENCE, RawClient, TestServer};
+use super::{PATIENCE, RawClient, TestServer, host};
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -96,24 +96,23 @@ pub(crate) struct UdpEnd(pub(crate) Pool);
 
 impl UdpEnd {
     pub(crate) fn new() -> UdpEnd {
-        Self::at(Ipv4Addr::LOCALHOST, None)
+        Self::with(host(), Tuning::default())
     }
 
     /// At another address of this machine, or with faults at its socket.
     pub(crate) fn at(ip: Ipv4Addr, simulate: Option<&str>) -> UdpEnd {
         let simulate = simulate.map(|spec| spec.parse().expect("a spec"));
-        Self::with(ip, Tuning { simulate, ..Tuning::default() })
+        Self::with(ip.into(), Tuning { simulate, ..Tuning::default() })
     }
 
     /// About 4 MB/s: slow enough to be caught in the middle.
     pub(crate) fn slow() -> UdpEnd {
         let simulate = Some("delay=20ms".parse().expect("a spec"));
         let controller = Some("fixed:128".parse().expect("a controller"));
-        Self::with(Ipv4Addr::LOCALHOST, Tuning { simulate, controller, ..Tuning::default() })
+        Self::with(host(), Tuning { simulate, controller, ..Tuning::default() })
     }
 
-    fn with(ip: Ipv4Addr, tuning: Tuning) -> UdpEnd {
-        let ip = IpAddr::V4(ip);
+    fn with(ip: IpAddr, tuning: Tuning) -> UdpEnd {
         UdpEnd(Pool::start(&PoolConfig { ip, base_port: 0, workers: 1, tuning }).expect("a port"))
     }
 

@@ -5,9 +5,10 @@
 
 pub(crate) mod files;
 pub(crate) mod names;
+pub(crate) mod strings;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +23,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What differs between the tiers: `push` on every push, `night` at night (`PACKETBOAT_TIER=N`, see `scripts/nightly`).
 pub(crate) fn by_tier<T>(push: T, night: T) -> T {
     if std::env::var_os("PACKETBOAT_TIER").is_some_and(|tier| tier == "N") { night } else { push }
+}
+
+/// Where servers listen: `PACKETBOAT_TEST_HOST`, such as `::1` (R43), or 127.0.0.1.
+pub(crate) fn host() -> IpAddr {
+    let wish = std::env::var("PACKETBOAT_TEST_HOST");
+    wish.map_or(Ipv4Addr::LOCALHOST.into(), |host| host.parse().expect("an address"))
 }
 
 /// Waits until this holds: for what no line tells of.
@@ -60,7 +67,7 @@ impl TestServer {
         let files = folder.path().join("files");
         std::fs::create_dir(&files).expect("a folder");
         fill(&files);
-        command.args(["--listen", "127.0.0.1:0"]).args(args);
+        command.args(["--listen", &SocketAddr::new(host(), 0).to_string()]).args(args);
         Self::run(command, folder)
     }
 
@@ -168,7 +175,7 @@ fn log_of(folder: &TempDir) -> String {
 pub(crate) fn server_with(limits: Limits) -> (Server, TempDir) {
     let files = TempDir::new().expect("a folder");
     let config = ServerConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: SocketAddr::new(host(), 0),
         workers: 1,
         files: files.path().to_owned(),
         limits,
@@ -231,6 +238,22 @@ impl RawClient {
             let line = self.line();
             if !ignored.iter().any(|name| line.starts_with(name)) {
                 return line;
+            }
+        }
+    }
+
+    /// The next line that begins with one of these; `None` when the server closes before.
+    pub(crate) fn line_or_end(&mut self, wanted: &[&str]) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            match self.reader.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error} instead of {wanted:?}"),
+            }
+            if wanted.iter().any(|name| line.starts_with(name)) {
+                return Some(line.trim_end_matches('\n').to_owned());
             }
         }
     }
