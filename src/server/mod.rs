@@ -25,6 +25,7 @@ mod writer;
 pub use limits::{Limits, Rate};
 pub use system::raise_descriptor_limit;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ use crate::transfer::pool::{Pool, PoolConfig};
 use crate::transfer::shelf::Shelf;
 use crate::transfer::tuning::Tuning;
 use crate::transfer::wake::Waker;
+use crate::wire::text::sanitise;
 use hub::Hub;
 use system::Capacity;
 use writer::Writer;
@@ -221,8 +223,9 @@ fn warn_of_passed_over(shelf: &Shelf, files: &Path) {
     if names.is_empty() {
         return;
     }
-    // Debug escapes what would break the line.
-    let mut told: Vec<String> = names.iter().take(NAMES_TOLD_MAX).map(|name| format!("{name:?}")).collect();
+    // A name can be anything but a line of the log.
+    let shown = |name: &OsString| format!("\"{}\"", sanitise(&name.to_string_lossy()));
+    let mut told: Vec<String> = names.iter().take(NAMES_TOLD_MAX).map(shown).collect();
     if names.len() > NAMES_TOLD_MAX {
         told.push("...".into());
     }
