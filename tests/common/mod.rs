@@ -5,6 +5,7 @@
 
 pub(crate) mod files;
 pub(crate) mod names;
+pub(crate) mod scripted;
 pub(crate) mod strings;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
