@@ -87,6 +87,7 @@ fn vectors() -> Vec<Vector> {
             kind: Kind::Rst,
             body: body(&Body::Rst { reason: Reason::Cancelled }, b""),
         },
+        Vector { name: "PROBE", sealer: client, number: 5, kind: Kind::Probe, body: vec![0; 4] },
     ]
 }
 

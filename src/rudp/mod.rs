@@ -42,6 +42,7 @@ pub mod delivery;
 mod incoming;
 mod opening;
 pub mod pacer;
+pub mod probe;
 pub mod ranges;
 pub mod recovery;
 pub mod recv_window;

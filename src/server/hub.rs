@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::challenge::Pulse;
 use super::limits::Limits;
 use super::outbox::{Gauge, Line};
+use super::probes::Probes;
 use super::session;
 use super::transfers::{Transfer, Transfers};
 use super::writer::Writer;
@@ -55,6 +56,7 @@ pub(super) struct State {
     per_ip: HashMap<IpAddr, usize>,
     last_id: u64,
     pub(super) transfers: Transfers,
+    pub(super) probes: Probes,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ struct Departed {
     nick: Option<Nick>,
     stream: Option<Arc<TcpStream>>,
     transfers: Vec<(TransferId, Transfer)>,
+    probe: Option<TransferId>,
 }
 
 /// One connection's place in the hub, held by its reader. However that thread ends, dropping this gives the place and
@@ -292,14 +295,18 @@ impl Hub {
         let stream = state.connections.get(&id).map(|connection| Arc::clone(&connection.stream));
         let deliveries = state.room.leave(id);
         let transfers = state.transfers.remove_owned(id);
+        let probe = state.probes.remove(id).map(|(probe, _)| probe);
         self.deliver(state, deliveries);
         self.writer.close(id);
-        Departed { id, nick, stream, transfers }
+        Departed { id, nick, stream, transfers, probe }
     }
 
     /// The part of it that may take its time.
-    fn after(&self, Departed { id, nick, transfers, .. }: Departed) {
+    fn after(&self, Departed { id, nick, transfers, probe, .. }: Departed) {
         self.end_transfers(transfers);
+        if let Some(probe) = probe {
+            self.pool.end_probe(probe);
+        }
         if let Some(nick) = nick {
             info!("{nick} left (connection {})", id.0);
         }

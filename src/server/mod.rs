@@ -16,6 +16,7 @@ mod listener;
 mod moves;
 pub mod options;
 mod outbox;
+mod probes;
 mod session;
 mod system;
 mod transfers;

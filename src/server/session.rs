@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
-use super::{downloads, moves, uploads};
+use super::{downloads, moves, probes, uploads};
 use crate::wire::line::{LineBuffer, PROTOCOL_LEN_MAX};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
 use crate::wire::name::Nick;
@@ -319,6 +319,16 @@ impl Session {
             }
             ClientMessage::Done(transfer, Done::Kept) => hub.on_client_done(id, transfer, None),
             ClientMessage::Done(transfer, Done::Failed(code)) => hub.on_client_done(id, transfer, Some(code)),
+            ClientMessage::Probe(None) => {
+                if let Err(error) = probes::start(&self.seat) {
+                    self.refuse(ErrorCode::Busy, "PROBE", error.to_string());
+                }
+            }
+            ClientMessage::Probe(Some(probe)) => {
+                if !probes::end(&self.seat, probe) {
+                    self.refuse(ErrorCode::BadRequest, "PROBE", "no probe of yours has this number");
+                }
+            }
             ClientMessage::Ping(text) => self.seat.tell([ServerMessage::Pong(text)]),
             ClientMessage::Pong(_) => {}
             ClientMessage::Hello { .. } => self.refuse(ErrorCode::Login, "HELLO", "you are in already"),

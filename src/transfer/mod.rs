@@ -6,6 +6,7 @@ pub mod disk;
 pub mod fault;
 pub mod part;
 pub mod pool;
+pub mod probe;
 pub mod shelf;
 pub mod sink;
 pub mod socket;

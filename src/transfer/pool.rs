@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ use super::sink::Sink;
 use super::socket::{Path, Socket};
 use super::tuning::Tuning;
 use super::wake::Waker;
-use super::worker::{Command, WINDOW_BYTES, Worker};
+use super::worker::{Command, Probed, WINDOW_BYTES, Worker};
 use super::{Progress, TransferError};
+use crate::rudp::probe::Echo;
 use crate::rudp::{Config, Connection, Direction, OFFER_LIFE, PACKET_LEN_IPV4, PACKET_LEN_IPV6, Role};
 use crate::wire::message::{Secret, TransferId};
 
@@ -191,6 +192,33 @@ impl Pool {
             window_bytes: WINDOW_BYTES,
             share: None,
         })
+    }
+
+    /// Lets the least loaded worker answer probes from this address, and gives its port. `arrived` counts them.
+    pub fn start_probe(
+        &self,
+        id: TransferId,
+        secret: &Secret,
+        peer_ip: IpAddr,
+        arrived: Arc<AtomicU32>,
+    ) -> u16 {
+        let least = {
+            let workers = self.workers.lock();
+            workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)).map(Handle::line)
+        };
+        let Some((commands, waker, port)) = least else { return 0 };
+        let echo = Echo::new(secret, Instant::now());
+        let probed = Probed { echo, peer_ip: peer_ip.to_canonical(), arrived };
+        // A worker that is gone answers nothing.
+        let _ = commands.send(Command::Probe(id, Box::new(probed)));
+        drop(commands);
+        waker.wake();
+        port
+    }
+
+    /// Probes of this number are answered no longer. Unknown numbers are ignored.
+    pub fn end_probe(&self, id: TransferId) {
+        self.tell_all(|| Command::EndProbe(id));
     }
 
     fn hand_over(&self, mut transfer: Transfer) -> u16 {

@@ -1,8 +1,10 @@
 //! One worker: an event loop over many transfers on one UDP socket. It never blocks but in `ppoll`.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,9 +16,10 @@ use super::carried::Transfer;
 use super::fault::{Fault, OnPath, Way};
 use super::socket::{DATAGRAM_LEN_MAX, Path, Socket};
 use super::wake::Waker;
+use crate::rudp::probe::Echo;
 use crate::rudp::{ConnectionError, PACKET_LEN_IPV4, Receipt, State};
 use crate::wire::message::TransferId;
-use crate::wire::packet::Header;
+use crate::wire::packet::{Header, Kind};
 
 /// Ours: receive calls in one turn. With GRO each brings up to 64 packets; then the ACKs have to go out.
 const RECEIVES_PER_TURN: usize = 4;
@@ -36,6 +39,17 @@ pub(super) enum Command {
     Start(Box<Transfer>),
     Cancel(TransferId),
     Grant(TransferId, u64),
+    Probe(TransferId, Box<Probed>),
+    EndProbe(TransferId),
+}
+
+/// Probes to be answered.
+pub(super) struct Probed {
+    pub(super) echo: Echo,
+    /// Only from this address are they taken.
+    pub(super) peer_ip: IpAddr,
+    /// How many have come.
+    pub(super) arrived: Arc<AtomicU32>,
 }
 
 /// A batch that the socket had no room for.
@@ -59,6 +73,7 @@ pub(super) struct Worker {
     waker: Arc<Waker>,
     fault: Option<Fault>,
     transfers: HashMap<TransferId, Transfer>,
+    probed: HashMap<TransferId, Probed>,
     /// How many of them share the window.
     receiving: usize,
     deadlines: BTreeSet<(Instant, TransferId)>,
@@ -80,6 +95,7 @@ impl Worker {
             waker,
             fault,
             transfers: HashMap::new(),
+            probed: HashMap::new(),
             receiving: 0,
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -160,6 +176,8 @@ impl Worker {
                 Ok(Command::Start(transfer)) => self.start(*transfer),
                 Ok(Command::Cancel(id)) => self.cancel(id),
                 Ok(Command::Grant(id, granted)) => self.grant(id, granted),
+                Ok(Command::Probe(id, probed)) => _ = self.probed.insert(id, *probed),
+                Ok(Command::EndProbe(id)) => _ = self.probed.remove(&id),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -232,6 +250,9 @@ impl Worker {
 
     fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &mut [u8]) {
         let Ok(header) = Header::parse(datagram) else { return };
+        if header.kind == Kind::Probe {
+            return self.answer_probe(now, path, header.id, datagram);
+        }
         // The SYN may be faster than the command that tells of its offer.
         if !self.transfers.contains_key(&header.id) {
             self.take_commands();
@@ -245,6 +266,21 @@ impl Worker {
         }
         if !std::mem::replace(&mut transfer.is_ready, true) {
             self.ready.push_back(header.id);
+        }
+    }
+
+    fn answer_probe(&mut self, now: Instant, path: Path, id: TransferId, datagram: &mut [u8]) {
+        if !self.probed.contains_key(&id) {
+            self.take_commands();
+        }
+        let Some(probed) = self.probed.get_mut(&id) else { return };
+        if path.peer.ip().to_canonical() != probed.peer_ip || !probed.echo.answer(now, datagram) {
+            return;
+        }
+        probed.arrived.fetch_add(1, Ordering::Relaxed);
+        // What the socket has no room for is lost, as on any path.
+        if self.blocked.is_none() {
+            self.send(path, datagram, datagram.len());
         }
     }
 

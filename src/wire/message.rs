@@ -9,8 +9,9 @@ use std::fmt;
 use jiff::Timestamp;
 
 use fields::{
-    emit_accept, emit_done, emit_offer, emit_secret, parse_accept, parse_done, parse_entry, parse_number,
-    parse_offer, parse_put, parse_resume, parse_secret, parse_transport, ping_text, to_count,
+    emit_accept, emit_done, emit_offer, emit_probe, emit_secret, parse_accept, parse_done, parse_entry,
+    parse_id, parse_number, parse_offer, parse_probe, parse_probed, parse_put, parse_resume, parse_secret,
+    parse_transport, ping_text, to_count,
 };
 
 use super::name::{FileName, Nick};
@@ -126,6 +127,19 @@ pub struct Accept {
     pub name: FileName,
 }
 
+/// The server answers probes: packets that only ask whether they arrive ([`crate::rudp::probe`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The number that the packets carry.
+    pub id: TransferId,
+    /// The UDP port of the worker that answers.
+    pub port: u16,
+    /// Their key.
+    pub secret: Secret,
+    /// The time of the server, in whole milliseconds.
+    pub time: Timestamp,
+}
+
 /// How one side's part of a transfer ended, as DONE tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
@@ -183,6 +197,8 @@ pub enum ClientMessage {
     Ping(String),
     /// `PONG_<text of the PING>`.
     Pong(String),
+    /// `PROBE`: answer probes of mine; `PROBE_<id>`: how many of them have come? There will be no more.
+    Probe(Option<TransferId>),
     /// `QUIT`: good-bye.
     Quit,
     /// `DATA_<token>`: the first and only line of a file's own TCP connection.
@@ -233,6 +249,10 @@ pub enum ServerMessage {
     Ping(String),
     /// `PONG_<text>`.
     Pong(String),
+    /// `PROBE_<id> <port> <secret> <time>`.
+    Probe(Probe),
+    /// `PROBED_<id> <packets>`: so many probes have come.
+    Probed(TransferId, u32),
     /// `BYE_<reason>`: the server closes now.
     Bye(String),
 }
@@ -268,6 +288,8 @@ impl ClientMessage {
             "NICK" => Self::Nick(Nick::parse(payload)?),
             "PING" => Self::Ping(ping_text(payload)?),
             "PONG" => Self::Pong(ping_text(payload)?),
+            "PROBE" if payload.is_empty() => Self::Probe(None),
+            "PROBE" => Self::Probe(Some(parse_id(payload)?)),
             "QUIT" => Self::Quit,
             "DATA" => Self::Data(parse_secret(payload)?),
             _ => return Err(WireError::UnknownProtocol),
@@ -296,6 +318,8 @@ impl ClientMessage {
             Self::Nick(nick) => format!("NICK_{nick}"),
             Self::Ping(text) => format!("PING_{}", text::escape(text)),
             Self::Pong(text) => format!("PONG_{}", text::escape(text)),
+            Self::Probe(None) => "PROBE_".into(),
+            Self::Probe(Some(id)) => format!("PROBE_{id}"),
             Self::Quit => "QUIT_".into(),
             Self::Data(token) => format!("DATA_{}", emit_secret(token)),
         };
@@ -353,6 +377,8 @@ impl ServerMessage {
             }
             "PING" => Self::Ping(ping_text(payload)?),
             "PONG" => Self::Pong(ping_text(payload)?),
+            "PROBE" => Self::Probe(parse_probe(payload)?),
+            "PROBED" => parse_probed(payload).map(|(id, packets)| Self::Probed(id, packets))?,
             "BYE" => Self::Bye(text::unescape(payload)?),
             _ => return Err(WireError::UnknownProtocol),
         })
@@ -383,6 +409,8 @@ impl ServerMessage {
             }
             Self::Ping(text) => format!("PING_{}", text::escape(text)),
             Self::Pong(text) => format!("PONG_{}", text::escape(text)),
+            Self::Probe(probe) => emit_probe(probe),
+            Self::Probed(id, packets) => format!("PROBED_{id} {packets}"),
             Self::Bye(reason) => format!("BYE_{}", text::escape(reason)),
         };
         payload + "\n"

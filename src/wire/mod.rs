@@ -155,6 +155,11 @@ impl ErrorCode {
         (Self::Changed, "changed"),
     ];
 
+    /// Every code.
+    pub fn every() -> impl Iterator<Item = ErrorCode> {
+        Self::ALL.into_iter().map(|(code, _)| code)
+    }
+
     /// The code of this word, if it is one.
     pub fn parse(word: &str) -> Option<ErrorCode> {
         Self::ALL.iter().find(|(_, name)| *name == word).map(|&(code, _)| code)

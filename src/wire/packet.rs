@@ -48,11 +48,13 @@ pub enum Kind {
     Ping = 6,
     /// Ends the connection at once.
     Rst = 7,
+    /// Asks whether it arrives, and is the answer; it belongs to no connection ([`crate::rudp::probe`]).
+    Probe = 8,
 }
 
 impl Kind {
     fn parse(octet: u8) -> Option<Kind> {
-        [Self::Syn, Self::SynAck, Self::Ack, Self::Data, Self::Fin, Self::Ping, Self::Rst]
+        [Self::Syn, Self::SynAck, Self::Ack, Self::Data, Self::Fin, Self::Ping, Self::Rst, Self::Probe]
             .into_iter()
             .find(|&kind| kind as u8 == octet)
     }
@@ -202,6 +204,7 @@ impl Body<'_> {
                     _ => return Err(WireError::PacketKind),
                 },
             },
+            Kind::Probe => return Err(WireError::PacketKind),
         };
         if input.0.is_empty() { Ok(body) } else { Err(WireError::PacketLength) }
     }

@@ -1,8 +1,8 @@
 //! The fields of the lines that have many.
 
 use super::{
-    Accept, ClientMessage, Done, FileEntry, Offer, PING_LEN_MAX, PREFIX_LEN, Prefix, Secret, TransferId,
-    Transport,
+    Accept, ClientMessage, Done, FileEntry, Offer, PING_LEN_MAX, PREFIX_LEN, Prefix, Probe, Secret,
+    TransferId, Transport,
 };
 use crate::wire::name::FileName;
 use crate::wire::{ErrorCode, WireError, text};
@@ -135,6 +135,29 @@ pub(super) fn emit_accept(accept: &Accept) -> String {
     let (secret, token) = (emit_secret(&accept.secret), emit_secret(&accept.resume_token));
     let prefix = accept.prefix.map_or("0 -".into(), |prefix| format!("{} {}", prefix.offset, prefix.digest));
     format!("ACCEPT_{id} {transport} {port} {secret} {prefix} {token} {name}")
+}
+
+pub(super) fn parse_probe(payload: &str) -> Result<Probe, WireError> {
+    let fields: Vec<&str> = payload.split(' ').collect();
+    let [id, port, secret, time] = fields[..] else {
+        return Err(WireError::BadField("PROBE_<id> <port> <secret> <time>"));
+    };
+    Ok(Probe {
+        id: parse_id(id)?,
+        port: port.parse().map_err(|_| WireError::BadField("a port"))?,
+        secret: parse_secret(secret)?,
+        time: time.parse().map_err(|_| WireError::BadField("a time"))?,
+    })
+}
+
+pub(super) fn emit_probe(probe: &Probe) -> String {
+    format!("PROBE_{} {} {} {}", probe.id, probe.port, emit_secret(&probe.secret), probe.time)
+}
+
+pub(super) fn parse_probed(payload: &str) -> Result<(TransferId, u32), WireError> {
+    let (id, packets) = payload.split_once(' ').ok_or(WireError::BadField("PROBED_<id> <packets>"))?;
+    let packets = parse_number(packets).and_then(|number| u32::try_from(number).ok());
+    Ok((parse_id(id)?, packets.ok_or(WireError::BadField("a count of packets"))?))
 }
 
 pub(super) fn parse_done(payload: &str) -> Result<(TransferId, Done), WireError> {

@@ -26,6 +26,8 @@ fn every_request_is_its_own_line_again() {
         "NICK_bob",
         "PING_x y",
         "PONG_",
+        "PROBE_",
+        "PROBE_7",
         "QUIT_",
         &format!("DATA_{HEX}"),
     ] {
@@ -52,6 +54,8 @@ fn every_answer_is_its_own_line_again() {
         "DONE_4294967295 ok",
         "ERR_unknown nonsense no such request",
         "PING_1",
+        &format!("PROBE_7 55001 {HEX} 2026-11-20T10:00:00.123Z"),
+        "PROBED_7 120",
         "BYE_",
     ] {
         assert_eq!(ServerMessage::parse(line.as_bytes()).expect(line).emit(), format!("{line}\n"));
@@ -66,9 +70,15 @@ fn names_are_read_in_any_case_and_nonsense_is_refused() {
     assert_eq!(client("HELLO_alice loud"), Err(WireError::BadNick));
     assert_eq!(client("GET_udp ../etc/passwd"), Err(WireError::BadFileName));
     assert_eq!(client(&format!("PING_{}", "x".repeat(PING_LEN_MAX + 1))), Err(WireError::PingTooLong));
-    for bad in
-        ["GET_carrier-pigeon x", "GET_udp", "DONE_7", "DONE_07 ok", "DONE_-1 ok", "DONE_99999999999 ok"]
-    {
+    for bad in [
+        "PROBE_x",
+        "GET_carrier-pigeon x",
+        "GET_udp",
+        "DONE_7",
+        "DONE_07 ok",
+        "DONE_-1 ok",
+        "DONE_99999999999 ok",
+    ] {
         assert_eq!(client(bad).map_err(|error| error.code()), Err(ErrorCode::BadRequest), "{bad}");
     }
 }
