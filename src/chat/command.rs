@@ -122,10 +122,14 @@ impl fmt::Display for CommandError {
                 }
                 f.write_str(" (/help lists them; to say a line that begins with / type // instead)")
             }
-            Self::Usage(command, "") => write!(f, "{command} takes nothing more"),
+            Self::Usage(command, "") => write!(f, "{command} takes nothing more: type it alone"),
             Self::Usage(command, takes) => write!(f, "type {command} {takes}"),
-            Self::Nick(text) => write!(f, "{:?} cannot be a nickname", sanitise(text)),
-            Self::FileName(text) => write!(f, "{:?} cannot be the name of a file", sanitise(text)),
+            Self::Nick(text) => {
+                write!(f, "{:?} cannot be a nickname; /who lists who is here", sanitise(text))
+            }
+            Self::FileName(text) => {
+                write!(f, "{:?} cannot be the name of a file; /files lists what there is", sanitise(text))
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn put_name(path: &Path, save_as: Option<FileName>) -> Result<FileNam
     let own = || path.file_name().and_then(|name| FileName::parse(name.to_str()?).ok());
     save_as.or_else(own).ok_or_else(|| ClientError::Refused {
         code: ErrorCode::BadName,
-        words: format!("{}: no shared file can be called so; choose a name with `as NAME`", path.display()),
+        words: format!("{}: no shared file can be called so", path.display()),
     })
 }
 

@@ -1,8 +1,10 @@
 //! Why a run of the client fails, in words for the person and as an exit code for scripts.
 
+use std::fmt;
 use std::io;
 
 use super::address::Address;
+use super::next_step;
 use super::transfers::Failed;
 use crate::transfer::TransferError;
 use crate::wire::ErrorCode;
@@ -10,33 +12,26 @@ use crate::wire::name::Nick;
 use crate::wire::text::sanitise;
 
 /// Why the client ends early. `Display` says it to the person, with what to do next.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum ClientError {
     /// The command line asks for what cannot be.
-    #[error("{0}")]
     Usage(String),
     /// No server, or none that lets us in.
-    #[error("cannot connect to {address}: {why}")]
     Connect {
         /// Where it should be.
         address: String,
-        /// What happened, and what to try.
-        why: String,
+        /// What happened.
+        why: NotConnected,
     },
     /// The session broke off.
-    #[error("the connection to the server is lost: {0}")]
     Lost(String),
     /// The server closed the session and not because of us.
-    #[error("the server closed the session: {}", reason(.0))]
     Closed(String),
     /// The server closed the session because of us.
-    #[error("the server closed the session because of this client: {}", reason(.0))]
     Kicked(String),
     /// No nickname was to be had.
-    #[error("{0}; choose another nickname")]
     Nick(String),
     /// The server refused what was asked.
-    #[error("{}{}", sanitise(.words), hint(*.code))]
     Refused {
         /// Why, for programs.
         code: ErrorCode,
@@ -44,7 +39,6 @@ pub enum ClientError {
         words: String,
     },
     /// The server does not offer a file.
-    #[error("{}: {}{}", sanitise(.name), sanitise(.words), hint(*.code))]
     NotOffered {
         /// The file.
         name: String,
@@ -54,7 +48,6 @@ pub enum ClientError {
         words: String,
     },
     /// A file was not fetched.
-    #[error("{}: {source}{}", sanitise(.name), remedy(.source))]
     Transfer {
         /// The file.
         name: String,
@@ -62,20 +55,73 @@ pub enum ClientError {
         source: TransferError,
     },
     /// This system refused something.
-    #[error("cannot {what}: {source}")]
     System {
         /// What was tried.
         what: String,
         /// What the system said.
         source: io::Error,
     },
+    /// `doctor` has found that files cannot travel over UDP, or could not find out.
+    Unwell(String),
     /// Whoever read our output has gone: a quiet end (`| head -1`).
-    #[error("the output was closed")]
     OutputClosed,
     /// A signal asked for the end.
-    #[error("ended by a signal")]
     Signal(i32),
 }
+
+/// Why there is no session with a server.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    /// Its name means nothing.
+    #[error("the host is unknown ({0})")]
+    UnknownHost(String),
+    /// Its name means no address.
+    #[error("the host has no address")]
+    NoAddress,
+    /// Its machine says that nobody listens.
+    #[error("nobody listens there")]
+    Refused {
+        /// Whether it is this machine.
+        is_local: bool,
+    },
+    /// Nothing came back in so many seconds.
+    #[error("no answer within {0} s")]
+    NoAnswer(u64),
+    /// The system refused.
+    #[error("{0}")]
+    System(String),
+    /// Something else listens there.
+    #[error("what answers there is not a Packetboat server")]
+    NotPacketboat,
+    /// It had nothing to say.
+    #[error("the server closed the connection at once")]
+    ClosedAtOnce,
+    /// It did not answer HELLO in so many seconds.
+    #[error("no welcome within {0} s")]
+    NoWelcome(u64),
+    /// It said good-bye first.
+    #[error("the server closed the session: {}", reason(.0))]
+    Closed(String),
+    /// It does not let us in.
+    #[error("{}", sanitise(.words))]
+    Refusal {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        words: String,
+    },
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match next_step::after(self) {
+            "" => f.write_str(&self.what()),
+            next => write!(f, "{}; {next}", self.what()),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
 
 impl From<Failed> for ClientError {
     fn from(Failed { name, error, begun }: Failed) -> ClientError {
@@ -90,36 +136,26 @@ fn reason(text: &str) -> String {
     if text.is_empty() { "no reason given".into() } else { sanitise(text) }
 }
 
-fn hint(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::NoFile | ErrorCode::BadName => " (the command `files` lists what there is)",
-        ErrorCode::NoUser => " (the command `who` lists who is here)",
-        ErrorCode::Busy => " (try again later)",
-        ErrorCode::Exists => " (nothing is overwritten: choose another name with `as NAME`)",
-        _ => "",
-    }
-}
-
-fn remedy(error: &TransferError) -> &'static str {
-    match error {
-        TransferError::File { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-        {
-            "; free some space there, then fetch it again"
-        }
-        TransferError::Lost(_) | TransferError::Refused(ErrorCode::Incomplete) => {
-            "; the same command goes on where it broke off"
-        }
-        TransferError::Digest { .. }
-        | TransferError::Changed
-        | TransferError::Refused(ErrorCode::Changed) => "; nothing of it was kept, try it again",
-        TransferError::NoAnswer => "; --tcp needs no UDP",
-        TransferError::Exists(_) => "; choose another name, it is never overwritten",
-        _ => "",
-    }
-}
-
 impl ClientError {
+    /// What happened, without the next step.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Usage(text) | Self::Nick(text) | Self::Unwell(text) => text.clone(),
+            Self::Connect { address, why } => format!("cannot connect to {address}: {why}"),
+            Self::Lost(why) => format!("the connection to the server is lost: {why}"),
+            Self::Closed(why) => format!("the server closed the session: {}", reason(why)),
+            Self::Kicked(why) => {
+                format!("the server closed the session because of this client: {}", reason(why))
+            }
+            Self::Refused { words, .. } => sanitise(words),
+            Self::NotOffered { name, words, .. } => format!("{}: {}", sanitise(name), sanitise(words)),
+            Self::Transfer { name, source } => format!("{}: {source}", sanitise(name)),
+            Self::System { what, source } => format!("cannot {what}: {source}"),
+            Self::OutputClosed => "the output was closed".into(),
+            Self::Signal(_) => "ended by a signal".into(),
+        }
+    }
+
     /// The server does not let us in under this nick.
     pub fn refused_nick(nick: &Nick, code: ErrorCode, words: &str) -> ClientError {
         Self::Nick(format!("{nick} ({code}): {}", sanitise(words)))
@@ -127,8 +163,7 @@ impl ClientError {
 
     /// The server does not let us in.
     pub fn refused_login(address: &Address, code: ErrorCode, words: String) -> ClientError {
-        let why = Self::Refused { code, words }.to_string();
-        Self::Connect { address: address.to_string(), why }
+        Self::Connect { address: address.to_string(), why: NotConnected::Refusal { code, words } }
     }
 
     /// The server said BYE unasked. `last_code` is that of the ERR just before it: a client that is thrown
@@ -154,7 +189,7 @@ impl ClientError {
         match self {
             Self::OutputClosed => 0,
             Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound => 5,
-            Self::System { .. } => 1,
+            Self::System { .. } | Self::Unwell(_) => 1,
             Self::Usage(_) => 2,
             Self::Connect { .. } | Self::Lost(_) | Self::Closed(_) => 3,
             Self::Nick(_) => 4,
@@ -203,6 +238,7 @@ impl ClientError {
             Self::Refused { code, .. } | Self::NotOffered { code, .. } => code.to_string(),
             Self::Transfer { source: TransferError::Exists(_), .. } => "exists".into(),
             Self::Transfer { source, .. } => source.code().to_string(),
+            Self::Unwell(_) => "doctor".into(),
             Self::System { .. } | Self::OutputClosed => "system".into(),
             Self::Signal(_) => "signal".into(),
         }

@@ -13,6 +13,7 @@ pub mod listing;
 pub mod oneshot;
 pub mod reconnect;
 pub mod report;
+mod next_step;
 pub mod session;
 pub mod show;
 pub mod signals;

@@ -96,7 +96,7 @@ impl Thread {
         }
         Err(match last {
             Some(error @ ClientError::Nick(_)) => error,
-            Some(error) => ClientError::Lost(format!("{why}, and not regained: {error}")),
+            Some(error) => ClientError::Lost(format!("{why}, and not regained: {}", error.what())),
             None => ClientError::Lost(why.to_owned()),
         })
     }

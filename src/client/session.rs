@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::address::Address;
-use super::error::ClientError;
+use super::error::{ClientError, NotConnected};
 use super::unconfirmed::Unconfirmed;
 use crate::wire::line::LineBuffer;
 use crate::wire::message::{ClientMessage, ServerMessage};
@@ -94,20 +94,33 @@ pub struct Session {
 
 /// Connects to the first address of the host that answers.
 pub fn connect(address: &Address) -> Result<Lobby, ClientError> {
-    let failed = |why: String| ClientError::Connect { address: address.to_string(), why };
+    let failed = |why| ClientError::Connect { address: address.to_string(), why };
     let resolved = (address.host.as_str(), address.port).to_socket_addrs();
-    let addresses = resolved.map_err(|error| failed(format!("the host is unknown ({error})")))?;
-    let mut why = "the host has no address".to_owned();
+    let addresses = resolved.map_err(|error| failed(NotConnected::UnknownHost(error.to_string())))?;
+    connect_to_any(address, addresses)
+}
+
+fn connect_to_any(
+    address: &Address,
+    addresses: impl IntoIterator<Item = SocketAddr>,
+) -> Result<Lobby, ClientError> {
+    let (mut why, mut tried) = (NotConnected::NoAddress, Vec::new());
     for server in addresses {
-        match TcpStream::connect_timeout(&server, CONNECT_MAX) {
+        match TcpStream::connect_timeout(&server, CONNECT_MAX)
+            .and_then(|stream| prepare(&stream).map(|()| stream))
+        {
             Ok(stream) => {
-                prepare(&stream).map_err(|error| failed(error.to_string()))?;
                 return Ok(Lobby { address: address.clone(), stream, server, buffer: LineBuffer::default() });
             }
-            Err(error) => why = explain(&error),
+            Err(error) => why = explain(&error, server),
         }
+        tried.push(server.ip().to_string());
     }
-    Err(failed(why))
+    let mut address = address.to_string();
+    if tried.len() > 1 {
+        address = format!("{address} (tried {})", tried.join(" and "));
+    }
+    Err(ClientError::Connect { address, why })
 }
 
 /// The kernel gives up a vanished peer in time, and a short line does not wait for company.
@@ -119,37 +132,37 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)
 }
 
-fn explain(error: &io::Error) -> String {
-    let what = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            format!("no answer within {} s", CONNECT_MAX.as_secs())
+fn explain(error: &io::Error, server: SocketAddr) -> NotConnected {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            NotConnected::Refused { is_local: server.ip().to_canonical().is_loopback() }
         }
-        _ => error.to_string(),
-    };
-    format!("{what}. Is the server running? Start it with: cargo run --bin server")
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => NotConnected::NoAnswer(CONNECT_MAX.as_secs()),
+        _ => NotConnected::System(error.to_string()),
+    }
 }
 
 impl Lobby {
     /// Says HELLO and waits for the answer.
     pub fn hello(mut self, nick: &Nick, quiet: bool) -> Result<Answer, ClientError> {
         let address = self.address.to_string();
-        let failed = |why: String| ClientError::Connect { address: address.clone(), why };
+        let failed = |why| ClientError::Connect { address: address.clone(), why };
+        let refused = |error: io::Error| failed(NotConnected::System(error.to_string()));
         let said_at = Instant::now();
         let hello = ClientMessage::Hello { nick: nick.clone(), quiet }.emit();
-        (&self.stream).write_all(hello.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        (&self.stream).write_all(hello.as_bytes()).map_err(refused)?;
         loop {
             let left = (said_at + WELCOME_MAX).saturating_duration_since(Instant::now());
             match next_message(&mut self.buffer, &self.stream, left).map_err(&failed)? {
                 ServerMessage::Welcome(nick) => {
                     let rtt = said_at.elapsed();
                     let opened = Session::open(self.stream, self.buffer, nick, self.server, rtt);
-                    return opened.map(Answer::Welcome).map_err(|error| failed(error.to_string()));
+                    return opened.map(Answer::Welcome).map_err(refused);
                 }
                 ServerMessage::Err { code, words, .. } => {
                     return Ok(Answer::Refused { code, words, lobby: self });
                 }
-                ServerMessage::Bye(reason) => return Err(failed(ClientError::Closed(reason).to_string())),
+                ServerMessage::Bye(reason) => return Err(failed(NotConnected::Closed(reason))),
                 // Whatever else a server may say before its WELCOME is not for us yet.
                 _ => {}
             }
@@ -162,23 +175,24 @@ fn next_message(
     buffer: &mut LineBuffer,
     mut stream: &TcpStream,
     patience: Duration,
-) -> Result<ServerMessage, String> {
+) -> Result<ServerMessage, NotConnected> {
+    let refused = |error: io::Error| NotConnected::System(error.to_string());
     let deadline = Instant::now() + patience;
     loop {
         if let Some(line) = buffer.next_line() {
             let message = line.and_then(ServerMessage::parse);
-            return message.map_err(|_| "what answers there is not a Packetboat server".into());
+            return message.map_err(|_| NotConnected::NotPacketboat);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(format!("no welcome within {} s", WELCOME_MAX.as_secs()));
+            return Err(NotConnected::NoWelcome(WELCOME_MAX.as_secs()));
         }
-        stream.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(left)).map_err(refused)?;
         match buffer.read_from(&mut stream) {
-            Ok(0) => return Err("the server closed the connection at once".into()),
+            Ok(0) => return Err(NotConnected::ClosedAtOnce),
             Ok(_) => {}
             Err(error) if is_transient(&error) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(refused(error)),
         }
     }
 }
@@ -332,5 +346,28 @@ fn write_lines(mut stream: TcpStream, messages: &Receiver<ClientMessage>) {
             log::debug!("session: a line could not be written: {error}");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn each_address_of_a_name_is_tried_and_told_when_none_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (there, name) = (listener.local_addr().expect("bound"), "host".parse().expect("an address"));
+        // All of 127.x.y.z are this machine, and nobody listens at the others.
+        let at = |last| SocketAddr::from(([127, 0, 0, last], there.port()));
+        let lobby = connect_to_any(&name, [at(2), at(3), there, at(4)]).expect("the third answers");
+        assert_eq!(lobby.server, there);
+        let told = connect_to_any(&name, [at(2), at(3)]).expect_err("nobody there").to_string();
+        assert!(
+            told.starts_with("cannot connect to host:55000 (tried 127.0.0.2 and 127.0.0.3): nobody"),
+            "{told}"
+        );
+        let told = connect_to_any(&name, []).expect_err("nowhere").to_string();
+        assert!(told.starts_with("cannot connect to host:55000: the host has no address; "), "{told}");
     }
 }

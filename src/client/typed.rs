@@ -50,14 +50,16 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Typed> {
     }
     if bytes.len() as u64 == LINE_LEN_MAX && !bytes.ends_with(b"\n") {
         input.skip_until(b'\n')?;
-        return Ok(Typed::Unreadable("a line of more than 1 MiB was not sent"));
+        return Ok(Typed::Unreadable("a line of more than 1 MiB was not sent: cut it into shorter ones"));
     }
     Ok(match String::from_utf8(bytes) {
         Ok(mut line) => {
             line.truncate(line.trim_end_matches(['\r', '\n']).len());
             Typed::Line(line)
         }
-        Err(_) => Typed::Unreadable("a line that is not UTF-8 was not sent"),
+        Err(_) => Typed::Unreadable(
+            "a line that is not UTF-8 was not sent: convert it first, with iconv for example",
+        ),
     })
 }
 

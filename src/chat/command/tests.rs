@@ -99,6 +99,20 @@ fn a_mistyped_command_is_never_said() {
         ["/quit now", "/all hi", "/query", "/query a b", "/msg bob", "/cancel x", "set_msg", "set_msg1x"]
     {
         assert!(parse(line).is_err(), "{line}");
+#[test]
+fn every_refusal_names_the_next_step() {
+    for (line, next_step) in [
+        ("/nonsense", "(/help lists them;"),
+        ("/quit now", "type it alone"),
+        ("/msg bob", "type /msg NICK TEXT"),
+        ("/query 1x", "/who lists who is here"),
+        ("/get ../x", "/files lists what there is"),
+    ] {
+        let told = parse(line).expect_err(line).to_string();
+        assert!(told.contains(next_step), "{line}: {told}");
+    }
+}
+
     }
     let told = parse("/\u{1b}[2J").expect_err("no command").to_string();
     assert!(told.contains("/help") && !told.contains('\u{1b}'), "{told}");
