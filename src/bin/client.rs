@@ -123,7 +123,7 @@ enum Errand {
 }
 
 /// The words of [`Errand`], for whoever mistypes one.
-const COMMAND_WORDS: [&str; 6] = ["msg", "who", "files", "get", "put", "listen"];
+const COMMAND_WORDS: [&str; 7] = ["msg", "who", "files", "get", "put", "listen", "doctor"];
 
 impl From<Errand> for Action {
     fn from(errand: Errand) -> Action {
@@ -137,6 +137,8 @@ impl From<Errand> for Action {
             }
             Errand::Put { path, save_as, udp, tcp } => {
                 Action::Put { path, save_as, transport: transport(udp, tcp) }
+    /// Test TCP, UDP both ways, packet size, loss and clock; say what to do
+    Doctor,
             }
         }
     }
@@ -149,6 +151,7 @@ fn transport(udp: bool, tcp: bool) -> Option<Transport> {
         _ => None,
     }
 }
+            Errand::Doctor => Action::Doctor,
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -9,6 +9,7 @@ use super::transfers::{Want, What};
 use super::{Action, DOWNLOADS_FOLDER, Options};
 use crate::transfer::TransferError;
 use crate::transfer::sink::Target;
+use crate::transfer::tuning::Tuning;
 use crate::wire::ErrorCode;
 use crate::wire::message::Transport;
 use crate::wire::name::{FileName, Nick};
@@ -28,6 +29,8 @@ pub enum Errand {
     GetToStdout(Want, PrivateFolder),
     /// Print what happens.
     Listen,
+    /// Test the way to the server, as these choices make it.
+    Doctor(Tuning),
 }
 
 impl Errand {
@@ -49,6 +52,7 @@ impl Errand {
             Action::Who => Self::Who,
             Action::Files => Self::Files,
             Action::Listen => Self::Listen,
+            Action::Doctor => Self::Doctor(options.tuning.clone()),
             Action::Get { name, output, transport } => {
                 let name = parse_name(name)?;
                 prepare_get(name, output.as_deref(), *transport, options)?

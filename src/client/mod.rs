@@ -7,6 +7,8 @@ pub mod address;
 mod carrier;
 pub mod console;
 pub mod errand;
+pub mod diagnosis;
+mod doctor;
 pub mod error;
 pub mod event;
 pub mod listing;
@@ -119,6 +121,15 @@ pub enum Action {
 
 /// Runs the client to its end and gives the exit code; what failed has been told.
 pub fn run(options: &Options) -> u8 {
+    /// Test the way to the server.
+    Doctor,
+}
+
+impl Action {
+    /// Whether others see who does it. The rest is done by guests, and a nick from the environment is not claimed for it.
+    pub fn is_seen(&self) -> bool {
+        !matches!(self, Action::Who | Action::Files | Action::Get { .. } | Action::Doctor)
+    }
     let talk = options.action == Action::Talk;
     let mut screen = Screen {
         json: options.json,
@@ -156,7 +167,7 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
         quiet: options.action != Action::Talk,
         patience: match options.action {
             // Their answer would come from another session than their question.
-            Action::Msg { .. } | Action::Who | Action::Files => Duration::ZERO,
+            Action::Msg { .. } | Action::Who | Action::Files | Action::Doctor => Duration::ZERO,
             _ if screen.interactive => options.reconnect_for.unwrap_or(RECONNECT_PERSON),
             _ => options.reconnect_for.unwrap_or(RECONNECT_SCRIPT),
         },

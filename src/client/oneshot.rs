@@ -18,7 +18,7 @@ use crate::wire::name::Nick;
 use crate::wire::text;
 
 /// How long the server may be silent when it owes an answer. Ours: with its default limits it never takes a second.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// How long to wait for the server's good-bye.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +43,7 @@ pub fn run(
         Errand::Who => one_shot.who(guest),
         Errand::Files => one_shot.files(),
         Errand::Listen => one_shot.listen(),
+        Errand::Doctor(tuning) => one_shot.doctor(&tuning),
         Errand::Move(want) => {
             one_shot.transfer(transfers, want).map(Report::Transfer).and_then(|r| one_shot.screen.show(&r))
         }
@@ -52,14 +53,15 @@ pub fn run(
     Ok(())
 }
 
-struct OneShot<'a> {
-    events: &'a mut Events,
-    screen: &'a mut Screen,
+/// One errand under way.
+pub(super) struct OneShot<'a> {
+    pub(super) events: &'a mut Events,
+    pub(super) screen: &'a mut Screen,
 }
 
 impl OneShot<'_> {
     /// The next thing that the server says within `patience`; a session that is not regained is an error.
-    fn hear(&mut self, patience: Option<Duration>) -> Result<ServerMessage, ClientError> {
+    pub(super) fn hear(&mut self, patience: Option<Duration>) -> Result<ServerMessage, ClientError> {
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {
             match self.events.next(deadline) {

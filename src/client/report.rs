@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::diagnosis::{Check, Diagnosis};
 use crate::wire::message::{FileEntry, ServerMessage};
 use crate::wire::text::{is_printable, sanitise};
 
@@ -137,6 +138,10 @@ pub enum Report {
     /// The server says good-bye.
     Bye {
         /// Why, where it was not asked to.
+    /// What `doctor` has found of one thing.
+    Check(Check),
+    /// What it has found in all.
+    Diagnosis(Diagnosis),
         reason: String,
     },
     /// Something failed; people read it on stderr.
@@ -293,6 +298,8 @@ impl fmt::Display for Report {
     }
 }
 
+            Self::Check(check) => check.fmt(f),
+            Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
 fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileLine]) -> fmt::Result {
     for (i, FileLine { name, size, mtime }) in files.iter().enumerate() {
         let line_end = if i + 1 == files.len() { "" } else { "\n" };

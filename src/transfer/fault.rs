@@ -78,8 +78,8 @@ impl FromStr for FaultSpec {
 
 fn share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
-    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.0..1.0).contains(share));
-    share.ok_or_else(|| format!("'{text}' is not a share such as 10% (below 100%)"))
+    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is not a share such as 10% (at most 100%)"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -221,6 +221,7 @@ mod tests {
     #[test]
     fn the_shares_are_kept() {
         assert!((8_800..9_200).contains(&pass("loss=10%").len()));
+        assert!(pass("loss=100%").is_empty());
         assert!((10_400..10_600).contains(&pass("dup=5%").len()));
         let sent = |(i, datagram): (usize, &[u8])| datagram != u32::try_from(i).expect("small").to_be_bytes();
         let whole = pass("corrupt=20%,seed=3");
@@ -251,7 +252,7 @@ mod tests {
         for (bad, words) in [
             ("loss", "not NAME=VALUE"),
             ("loss=10", "such as 10%"),
-            ("loss=100%", "below 100%"),
+            ("loss=101%", "at most 100%"),
             ("delay=20", "such as 20ms"),
             ("delay=-1s", "such as 20ms"),
             ("speed=9", "none of loss"),
