@@ -169,7 +169,7 @@ fn s36_a_listener_comes_back_and_tells_programs() {
     let _server = ServerProcess::start(&port);
     assert_eq!(nick(&listener.hear(r#"{"type":"reconnected""#)), guest);
     RawClient::connect(port.address).send("HELLO_bob\nALL_hi\n");
-    listener.hear(r#"{"type":"message","from":"bob","text":"hi"}"#);
+    listener.hear(r#"{"type":"message","from":"bob","text":"hi""#);
     listener.signal(Signal::TERM);
     assert_eq!(listener.wait().0.code(), Some(143));
 }

@@ -48,7 +48,7 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Errand>,
 
-    /// Print one JSON object per event or result on stdout, and nothing else
+    /// Print one JSON object per event on stdout, and nothing else (docs/JSON.md)
     #[arg(long, global = true)]
     json: bool,
 

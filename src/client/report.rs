@@ -9,6 +9,9 @@ use super::diagnosis::{Check, Diagnosis};
 use crate::wire::message::{FileEntry, ServerMessage};
 use crate::wire::text::{is_printable, sanitise};
 
+/// The version of the JSON events (`docs/JSON.md`), in every object as `v`.
+pub const JSON_VERSION: u32 = 1;
+
 /// One event or result. As JSON it is an object whose `type` is the variant's name in kebab case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -135,13 +138,13 @@ pub enum Report {
         /// What.
         text: String,
     },
-    /// The server says good-bye.
-    Bye {
-        /// Why, where it was not asked to.
     /// What `doctor` has found of one thing.
     Check(Check),
     /// What it has found in all.
     Diagnosis(Diagnosis),
+    /// The server says good-bye.
+    Bye {
+        /// Why, where it was not asked to.
         reason: String,
     },
     /// Something failed; people read it on stderr.
@@ -237,7 +240,11 @@ impl Report {
 
     /// The JSON object, without a line end. Nothing in it can move a terminal's cursor: what is not printable is escaped.
     pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self).expect("strings, numbers and lists can be written as JSON");
+        let mut json =
+            serde_json::to_string(self).expect("strings, numbers and lists can be written as JSON");
+        // Behind the rest, so that whoever looks sees the type first.
+        json.truncate(json.len() - 1);
+        json.push_str(&format!(",\"v\":{JSON_VERSION}}}"));
         let mut out = String::with_capacity(json.len());
         for c in json.chars() {
             // Outside of strings JSON is ASCII, so every such character stands within one.
@@ -291,6 +298,8 @@ impl fmt::Display for Report {
             Self::Question { text, .. } => write!(f, "? {text}"),
             Self::Transfer(finished) => finished.fmt(f),
             Self::Notice { text } => write!(f, "* {}", sanitise(text)),
+            Self::Check(check) => check.fmt(f),
+            Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
             Self::Bye { reason } if reason.is_empty() => f.write_str("* good-bye"),
             Self::Bye { reason } => write!(f, "* the server says good-bye: {}", sanitise(reason)),
             Self::Error { message, .. } => write!(f, "! {}", sanitise(message)),
@@ -298,8 +307,6 @@ impl fmt::Display for Report {
     }
 }
 
-            Self::Check(check) => check.fmt(f),
-            Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
 fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileLine]) -> fmt::Result {
     for (i, FileLine { name, size, mtime }) in files.iter().enumerate() {
         let line_end = if i + 1 == files.len() { "" } else { "\n" };
