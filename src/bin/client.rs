@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use packetboat::chat::command;
 use packetboat::client::address::Address;
+use packetboat::chat::legacy::Obeyed;
 use packetboat::client::{self, Action, Options};
 use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
@@ -27,7 +28,8 @@ Examples:
   client 127.0.0.1 files                    list what can be fetched
   client 127.0.0.1 get lore.txt             fetch it into downloads/
   client 127.0.0.1 alice put report.pdf     put it on the shelf
-  echo hello | client 127.0.0.1 alice       say each line of a pipe",
+  tail -f LOG | client HOST log --verbatim  say each line of a pipe, as it is
+  client 127.0.0.1 doctor                   does everything work, UDP too? if not, what to do",
     after_help = "\
 Exit codes:
   0 done, 1 other failure, 2 usage, 3 cannot connect, or lost and not regained, 4 nickname refused,
@@ -63,8 +65,16 @@ struct Cli {
     #[arg(short, long, global = true)]
     yes: bool,
 
-    /// How long to try to come back when the connection is lost; 0 is not at all [default: 300 at a terminal, else 60]
-    #[arg(long, global = true, value_name = "SECONDS")]
+    /// Say the Python projects' code words (get_users ...) instead of obeying them
+    #[arg(long, global = true)]
+    no_legacy: bool,
+
+    /// Say every line as it is, also one that looks like a command: for logs
+    #[arg(long, global = true)]
+    verbatim: bool,
+
+    /// Come back so long when the connection is lost [default: 300; 60 in scripts]
+    #[arg(long, global = true, value_name = "SEC")]
     reconnect_for: Option<u32>,
 
     /// Tell less: no comings and goings, no progress
@@ -189,3 +199,8 @@ fn main() -> ExitCode {
         tuning,
     }))
 }
+        obeyed: match (cli.verbatim, cli.no_legacy) {
+            (true, _) => Obeyed::Nothing,
+            (_, true) => Obeyed::Commands,
+            _ => Obeyed::Both,
+        },

@@ -1,7 +1,8 @@
 //! What a person may type in the room: one line becomes one [`Command`], without any effect.
 //!
-//! A line that begins with `/` is a command, `//x` says `/x`, and some bare words that people know from older chat
-//! rooms (`set_msg_all`, `get_users`, `download NAME` ...) are commands too, exactly as they are spelled here.
+//! A line that begins with `/` is a command, and `//x` says `/x`. The bare words of older rooms are in [`legacy`].
+//!
+//! [`legacy`]: super::legacy
 
 use std::fmt;
 
@@ -145,33 +146,8 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError> {
     match line.strip_prefix('/') {
         Some(said) if said.starts_with('/') => Ok(Some(Command::Say(said.into()))),
         Some(_) => parse_slash(line.trim_end()).map(Some),
-        None => Ok(Some(parse_word(line.trim_end())?.unwrap_or_else(|| Command::Say(line.into())))),
+        None => Ok(Some(Command::Say(line.into()))),
     }
-}
-
-/// The bare words of older rooms, case-sensitive; `None` for everything that is plainly said.
-fn parse_word(line: &str) -> Result<Option<Command>, CommandError> {
-    let command = match line {
-        "set_msg_all" => Command::All,
-        "get_users" => Command::Who,
-        "get_list_file" => Command::Files,
-        "disconnect" => Command::Quit,
-        "set_msg" => return Err(usage("/query")),
-        "download_file" | "download" => return Err(usage("/get")),
-        _ => {
-            let file = line.strip_prefix("download_file ").or_else(|| line.strip_prefix("download "));
-            if let Some(arguments) = file {
-                return parse_get(arguments.trim()).map(Some);
-            }
-            let Some(nick) = line.strip_prefix("set_msg") else { return Ok(None) };
-            // `set_msgs are odd` is a sentence; `set_msg1x` was meant as a command and must not be told to everyone.
-            if !nick.starts_with(' ') && nick.contains(' ') {
-                return Ok(None);
-            }
-            Command::Query(parse_nick(nick.trim())?)
-        }
-    };
-    Ok(Some(command))
 }
 
 fn parse_slash(line: &str) -> Result<Command, CommandError> {

@@ -16,6 +16,7 @@ use super::show::Screen;
 use super::transfers::{Reaction, Transfers, Want, What};
 use super::typed::Typed;
 use crate::chat::command::{self, Command, Wanted};
+use crate::chat::legacy::LegacyWords;
 use crate::transfer::sink::Target;
 use crate::wire::message::{ClientMessage, FileEntry, ServerMessage, Transport};
 use crate::wire::name::{FileName, Nick};
@@ -40,6 +41,7 @@ pub fn talk(
     transfers: &mut Transfers,
     screen: &mut Screen,
     answers_yes: bool,
+    legacy: LegacyWords,
 ) -> Result<(), ClientError> {
     Console {
         events,
@@ -53,6 +55,7 @@ pub fn talk(
         roll: None,
         leaving: Leaving::No,
         answers_yes,
+        legacy,
         heard_at: Instant::now(),
     }
     .run()
@@ -87,6 +90,7 @@ struct Console<'a> {
     leaving: Leaving,
     /// Nobody is asked whether a download shall go on.
     answers_yes: bool,
+    legacy: LegacyWords,
     /// When anything happened last.
     heard_at: Instant,
 }
@@ -223,16 +227,22 @@ impl Console<'_> {
         }
         match typed {
             _ if self.leaving != Leaving::No => Ok(()),
-            Typed::Line(line) => match command::parse(&line) {
-                Ok(Some(command)) => self.on_command(command),
-                Ok(None) => Ok(()),
-                Err(error) => self.screen.complain("command", &error.to_string()),
-            },
+            Typed::Line(line) => self.on_line(&line),
             Typed::Unreadable(why) => self.screen.complain("bad-text", why),
             Typed::End => {
                 self.leaving = Leaving::WhenIdle;
                 Ok(())
             }
+        }
+    }
+
+    fn on_line(&mut self, line: &str) -> Result<(), ClientError> {
+        let (line, hint) = self.legacy.translate(line);
+        hint.map_or(Ok(()), |hint| self.notice(&hint))?;
+        match command::parse(&line) {
+            Ok(Some(command)) => self.on_command(command),
+            Ok(None) => Ok(()),
+            Err(error) => self.screen.complain("command", &error.to_string()),
         }
     }
 

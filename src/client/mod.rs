@@ -38,6 +38,7 @@ use self::show::Screen;
 use self::signals::SignalSource;
 use self::transfers::Transfers;
 use crate::transfer::tuning::Tuning;
+use crate::chat::legacy::{LegacyWords, Obeyed};
 use crate::wire::ErrorCode;
 use crate::wire::message::Transport;
 use crate::wire::name::Nick;
@@ -76,6 +77,8 @@ pub struct Options {
     /// Answer every question with yes.
     pub yes: bool,
     /// How long a lost session is tried to be regained; zero is not at all.
+    /// Which typed lines are commands.
+    pub obeyed: Obeyed,
     pub reconnect_for: Option<Duration>,
     /// How the UDP socket and its connections behave.
     pub tuning: Tuning,
@@ -174,7 +177,9 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     };
     let mut events = Events::new(session, plan, transfers.events(), typed, signals.listen());
     let ended = match errand {
-        None => console::talk(&mut events, &mut transfers, screen, options.yes),
+        None => {
+            console::talk(&mut events, &mut transfers, screen, options.yes, LegacyWords::new(options.obeyed))
+        }
         Some(errand) => oneshot::run(errand, guest, &mut events, &mut transfers, screen),
     };
     transfers.close();
