@@ -1,18 +1,26 @@
 //! The client's command line: arguments, logger, exit code; the rest is in `packetboat::client`.
 
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use packetboat::chat::command;
-use packetboat::client::address::Address;
 use packetboat::chat::legacy::Obeyed;
-use packetboat::client::{self, Action, Options};
+use packetboat::client::address::Address;
+use packetboat::client::error::ClientError;
+use packetboat::client::{self, Action, Options, ask};
 use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
 use packetboat::wire::text::sanitise;
+
+/// Names the server where the command line does not.
+const SERVER_VARIABLE: &str = "PACKETBOAT_SERVER";
+
+/// Names the person where the command line does not, and others see the name.
+const NICK_VARIABLE: &str = "PACKETBOAT_NICK";
 
 /// Talk in a chat room and fetch files from its shelf.
 #[derive(Debug, Parser)]
@@ -21,8 +29,10 @@ use packetboat::wire::text::sanitise;
     version,
     disable_help_subcommand = true,
     override_usage = "client HOST[:PORT] [NICK] [OPTIONS] [COMMAND]",
+    help_template = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}",
     before_help = "\
 Examples:
+  client                                    asks for server and nickname, then you talk
   client 127.0.0.1 alice                    talk (/help lists what you can type)
   client 127.0.0.1 alice msg 'hi' --to bob  whisper and leave
   client 127.0.0.1 files                    list what can be fetched
@@ -37,14 +47,11 @@ Exit codes:
   9 target exists, 10 kicked, 130 SIGINT, 143 SIGTERM"
 )]
 struct Cli {
-    /// The server
-    #[arg(
-        value_name = "HOST",
-        help = "The server: HOST, HOST:PORT (55000), [IPV6]:PORT or chat://NICK@HOST:PORT"
-    )]
-    address: Address,
+    /// The server: HOST[:PORT], [IPV6]:PORT or chat://NICK@HOST [env: PACKETBOAT_SERVER]
+    #[arg(value_name = "HOST")]
+    address: Option<Address>,
 
-    /// Your nickname; one-shot commands log in as guest-xxxx without it
+    /// Your nickname; one-shot commands come as guest-xxxx without it [env: PACKETBOAT_NICK]
     nick: Option<String>,
 
     #[command(subcommand)]
@@ -130,6 +137,8 @@ enum Errand {
     },
     /// Print what happens until ended
     Listen,
+    /// Test TCP, UDP both ways, packet size, loss and clock; say what to do
+    Doctor,
 }
 
 /// The words of [`Errand`], for whoever mistypes one.
@@ -142,13 +151,12 @@ impl From<Errand> for Action {
             Errand::Who => Action::Who,
             Errand::Files => Action::Files,
             Errand::Listen => Action::Listen,
+            Errand::Doctor => Action::Doctor,
             Errand::Get { name, output, udp, tcp } => {
                 Action::Get { name, output, transport: transport(udp, tcp) }
             }
             Errand::Put { path, save_as, udp, tcp } => {
                 Action::Put { path, save_as, transport: transport(udp, tcp) }
-    /// Test TCP, UDP both ways, packet size, loss and clock; say what to do
-    Doctor,
             }
         }
     }
@@ -161,7 +169,6 @@ fn transport(udp: bool, tcp: bool) -> Option<Transport> {
         _ => None,
     }
 }
-            Errand::Doctor => Action::Doctor,
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -176,7 +183,7 @@ fn main() -> ExitCode {
     let tuning = match cli.tuning.open() {
         Ok(tuning) => tuning,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "client: {error}");
+            let _ = writeln!(io::stderr(), "! {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -185,22 +192,54 @@ fn main() -> ExitCode {
     {
         // Nick or not is for the server to say; what is shown of it here moves no cursor.
         let nick = sanitise(nick);
-        let _ = writeln!(std::io::stderr(), "client: you are `{nick}`; did you mean the command `{meant}`?");
+        let _ = writeln!(io::stderr(), "client: you are `{nick}`; did you mean the command `{meant}`?");
     }
+    let action = cli.command.map_or(Action::Talk, Action::from);
+    let address = match cli.address.map_or_else(|| find_server(&action, cli.no_input), Ok) {
+        Ok(address) => address,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "! {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let nick =
+        cli.nick.or_else(|| variable(NICK_VARIABLE).filter(|_| address.nick.is_none() && action.is_seen()));
     ExitCode::from(client::run(&Options {
-        address: cli.address,
-        nick: cli.nick,
-        action: cli.command.map_or(Action::Talk, Action::from),
+        address,
+        nick,
+        action,
         json: cli.json,
         quiet: cli.quiet,
         no_input: cli.no_input,
         yes: cli.yes,
-        reconnect_for: cli.reconnect_for.map(|seconds| Duration::from_secs(seconds.into())),
-        tuning,
-    }))
-}
         obeyed: match (cli.verbatim, cli.no_legacy) {
             (true, _) => Obeyed::Nothing,
             (_, true) => Obeyed::Commands,
             _ => Obeyed::Both,
         },
+        reconnect_for: cli.reconnect_for.map(|seconds| Duration::from_secs(seconds.into())),
+        tuning,
+    }))
+}
+
+/// The server where the command line names none: from the environment, or from the person who wants to talk.
+fn find_server(action: &Action, no_input: bool) -> Result<Address, ClientError> {
+    let wrong = |kind, words: String| -> ! { Cli::command().error(kind, words).exit() };
+    if let Some(server) = variable(SERVER_VARIABLE) {
+        let unusable = |why| wrong(ErrorKind::ValueValidation, format!("{SERVER_VARIABLE}={server}: {why}"));
+        return Ok(server.parse().unwrap_or_else(|why: String| unusable(why)));
+    }
+    let may_ask =
+        *action == Action::Talk && !no_input && io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !may_ask {
+        let words =
+            format!("no server is named: write it first, as in `client 127.0.0.1`, or set {SERVER_VARIABLE}");
+        wrong(ErrorKind::MissingRequiredArgument, words);
+    }
+    ask::server(io::stdin().lock(), io::stderr())
+}
+
+/// A variable of the environment, where it is not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

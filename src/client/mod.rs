@@ -4,18 +4,19 @@
 //! session, for its regaining, standard input, signals and transfers tell it what happened over bounded channels.
 
 pub mod address;
+pub mod ask;
 mod carrier;
 pub mod console;
-pub mod errand;
 pub mod diagnosis;
 mod doctor;
+pub mod errand;
 pub mod error;
 pub mod event;
 pub mod listing;
+mod next_step;
 pub mod oneshot;
 pub mod reconnect;
 pub mod report;
-mod next_step;
 pub mod session;
 pub mod show;
 pub mod signals;
@@ -25,7 +26,7 @@ pub mod transfers;
 pub mod typed;
 pub mod unconfirmed;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ use self::session::{Answer, Session};
 use self::show::Screen;
 use self::signals::SignalSource;
 use self::transfers::Transfers;
-use crate::transfer::tuning::Tuning;
 use crate::chat::legacy::{LegacyWords, Obeyed};
+use crate::transfer::tuning::Tuning;
 use crate::wire::ErrorCode;
 use crate::wire::message::Transport;
 use crate::wire::name::Nick;
@@ -76,9 +77,9 @@ pub struct Options {
     pub no_input: bool,
     /// Answer every question with yes.
     pub yes: bool,
-    /// How long a lost session is tried to be regained; zero is not at all.
     /// Which typed lines are commands.
     pub obeyed: Obeyed,
+    /// How long a lost session is tried to be regained; zero is not at all.
     pub reconnect_for: Option<Duration>,
     /// How the UDP socket and its connections behave.
     pub tuning: Tuning,
@@ -120,10 +121,6 @@ pub enum Action {
     },
     /// Print what happens.
     Listen,
-}
-
-/// Runs the client to its end and gives the exit code; what failed has been told.
-pub fn run(options: &Options) -> u8 {
     /// Test the way to the server.
     Doctor,
 }
@@ -133,6 +130,10 @@ impl Action {
     pub fn is_seen(&self) -> bool {
         !matches!(self, Action::Who | Action::Files | Action::Get { .. } | Action::Doctor)
     }
+}
+
+/// Runs the client to its end and gives the exit code; what failed has been told.
+pub fn run(options: &Options) -> u8 {
     let talk = options.action == Action::Talk;
     let mut screen = Screen {
         json: options.json,
@@ -195,6 +196,8 @@ fn log_in(options: &Options, screen: &mut Screen) -> Result<(Session, bool), Cli
     let may_ask = !options.no_input && io::stdin().is_terminal() && io::stderr().is_terminal();
     let mut wish = options.nick.clone().or_else(|| options.address.nick.clone());
     if wish.is_none() && !one_shot && may_ask {
+        // Nobody chooses a nickname for a server that is not there.
+        session::connect(&options.address)?;
         wish = ask_nick(screen)?;
     }
     let mut guest_names = 0;
@@ -232,7 +235,11 @@ fn log_in(options: &Options, screen: &mut Screen) -> Result<(Session, bool), Cli
 fn ask_nick(screen: &mut Screen) -> Result<Option<String>, ClientError> {
     match screen.ask("your nickname: ")? {
         Some(answer) => Ok(Some(answer).filter(|answer| !answer.is_empty())),
-        None => Err(ClientError::Nick("no nickname was given".into())),
+        None => {
+            // The question's line ends.
+            let _ = writeln!(io::stderr());
+            Err(ClientError::Nick("no nickname was given".into()))
+        }
     }
 }
 

@@ -14,11 +14,11 @@ use crate::rudp::{ArqScheme, PACKET_LEN_IPV4, PACKET_LEN_MIN};
 /// The flags.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TuningArgs {
-    /// Simulate faults at the own UDP socket: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
+    /// Simulate faults: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
     #[arg(long, global = true, value_name = "SPEC")]
     simulate: Option<FaultSpec>,
 
-    /// How losses are repaired: stop-and-wait, go-back-n or selective-repeat
+    /// How losses are repaired: stop-and-wait, go-back-n, selective-repeat
     #[arg(long, global = true, value_name = "SCHEME")]
     arq: Option<ArqScheme>,
 

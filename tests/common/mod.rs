@@ -5,6 +5,7 @@
 
 pub(crate) mod files;
 pub(crate) mod names;
+pub(crate) mod person;
 pub(crate) mod scripted;
 pub(crate) mod strings;
 
