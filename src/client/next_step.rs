@@ -60,6 +60,7 @@ fn after_code(code: ErrorCode) -> &'static str {
         ErrorCode::NoUser => "the command `who` lists who is here",
         ErrorCode::Busy | ErrorCode::Timeout => "try it again later",
         ErrorCode::Login | ErrorCode::Strikes => "connect again",
+        ErrorCode::TooFast => "connect again, and say fewer lines at once",
         ErrorCode::File => "tell whoever runs the server, its folder or disk has a fault",
         ErrorCode::DiskFull => "tell whoever runs the server, its disk is full",
         ErrorCode::Incomplete => "the same command goes on where it broke off",
