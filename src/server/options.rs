@@ -172,7 +172,7 @@ mod tests {
         let changed =
             limits(&["--rate", "50", "--max-silence", "2.5", "--max-outbox", "16K"]).expect("valid");
         let rate = Some(Rate { burst: 20, interval: Duration::from_millis(20) });
-        let silence_max = Duration::from_millis(2_500);
+        let (ping_after, silence_max) = (Duration::from_millis(1_500), Duration::from_millis(2_500));
         assert_eq!(
             changed,
             Limits { rate, ping_after, silence_max, outbox_bytes_max: 16_384, ..Limits::default() }

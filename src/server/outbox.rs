@@ -221,6 +221,21 @@ mod tests {
     }
 
     #[test]
+    fn r24_a_queue_holds_its_limit_and_not_one_more() {
+        for (line_len, fits) in [(10, 1_024), (1_024, 256), (4_096, 64)] {
+            let (server, _client) = connected();
+            let mut outbox = Outbox::new(server, Arc::default(), QueueLimits::new(&Limits::default()));
+            let line: Line = vec![b'x'; line_len].into();
+            for number in 0..fits {
+                outbox.push(Arc::clone(&line));
+                assert!(!outbox.is_over(), "line {number} of {line_len} octets");
+            }
+            outbox.push(line);
+            assert!(outbox.is_over(), "one of {line_len} octets more");
+        }
+    }
+
+    #[test]
     fn a_client_that_is_gone_is_noticed() {
         let (server, client) = connected();
         let mut outbox = Outbox::new(server, Arc::default(), QueueLimits::new(&Limits::default()));
