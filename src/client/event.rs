@@ -60,7 +60,13 @@ pub struct Events {
     read_away: usize,
     /// Whose turn is it? A flood of one kind must not hide the other.
     typed_next: bool,
+    /// What is typed waits until the server has answered what was said to the room.
+    holds: bool,
 }
+
+/// Texts to the room that may be without an answer before the next line is read. Ours: half of what a server takes at
+/// once; it slows whoever says more, and closes one who goes on regardless (docs/PROTOCOL.md, section 4).
+const AHEAD_MAX: usize = 10;
 
 /// How we stand with the server.
 #[derive(Debug)]
@@ -90,6 +96,7 @@ impl Events {
             leaving: false,
             read_away: 0,
             typed_next: false,
+            holds: false,
         }
     }
 
@@ -156,6 +163,12 @@ impl Events {
         if let Ok(event) = self.transfers.try_recv() {
             return Some(Event::Transfer(event));
         }
+        // Not one more for each answer: nothing of ours must wait at the server for a moment.
+        self.holds = match self.session.unanswered() {
+            0 => false,
+            AHEAD_MAX.. => true,
+            _ => self.holds,
+        };
         self.typed_next = !self.typed_next;
         if self.typed_next {
             self.poll_typed().or_else(|| self.poll_link())
@@ -167,7 +180,7 @@ impl Events {
     /// Where lines are typed, when one more may be read.
     fn typed(&self) -> Option<&Receiver<Typed>> {
         let may_read = match self.link {
-            Link::Up => self.session.waits_for().is_none(),
+            Link::Up => !self.holds && self.session.waits_for().is_none(),
             // Commands have to be heard; the rest waits.
             Link::Away(_) | Link::Down => self.read_away < READ_AWAY_MAX,
         };

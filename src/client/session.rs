@@ -277,6 +277,11 @@ impl Session {
         }
     }
 
+    /// How many texts to the room the server has not answered yet.
+    pub fn unanswered(&self) -> usize {
+        self.unconfirmed.unanswered()
+    }
+
     /// The connection is gone: nothing more is said on it. Tells how many texts may not have arrived; those that the
     /// writer thread had not taken wait again.
     pub fn close(&mut self) -> usize {

@@ -45,6 +45,11 @@ impl Unconfirmed {
         }
     }
 
+    /// How many texts to the room the server has not answered yet.
+    pub fn unanswered(&self) -> usize {
+        self.0.iter().filter(|said| said.to_room).count()
+    }
+
     /// How many may not have arrived.
     pub fn count(&self, now: Instant) -> usize {
         self.0.iter().filter(|said| !said.is_settled(now)).count()
