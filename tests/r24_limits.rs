@@ -94,6 +94,21 @@ fn r24_who_says_nothing_is_sent_away() {
 }
 
 #[test]
+fn r24_texts_and_nicks_may_have_to_be_shorter() {
+    let server = TestServer::start(&["--max-text", "5", "--max-nick", "3"]);
+    let mut alice = server.connect();
+    assert_eq!(alice.ask("HELLO_alix"), "ERR_bad-nick HELLO a nickname may have 3 characters at most");
+    assert_eq!(alice.rest(), [""; 0], "closed like any other bad HELLO");
+    let mut ali = server.login("ali");
+    assert_eq!(ali.ask("ALL_äöüßé"), "MSG_ali äöüßé");
+    for (request, name) in [("ALL_123456", "ALL"), ("PM_ali 123456", "PM"), ("ALL_äöüßéx", "ALL")] {
+        assert_eq!(ali.ask(request), format!("ERR_too-long {name} a text may have 5 characters at most"));
+    }
+    assert_eq!(ali.ask("NICK_alix"), "ERR_bad-nick NICK a nickname may have 3 characters at most");
+    assert_eq!(ali.ask("NICK_bob"), "NICK_ali bob");
+}
+
+#[test]
 fn r24_a_silent_member_is_asked_then_sent_away() {
     let (server, _files) = server_with(Limits {
         ping_after: Duration::from_millis(300),

@@ -3,6 +3,7 @@
 //! Nothing here sleeps: whoever waits, waits for a line or the end of a stream, and gives up loudly.
 #![allow(dead_code, reason = "each story uses its part")]
 
+pub(crate) mod crowd;
 pub(crate) mod files;
 pub(crate) mod names;
 pub(crate) mod person;
