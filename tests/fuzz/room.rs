@@ -107,6 +107,8 @@ impl Scene {
             rate: None,
             login_timeout: long,
             challenge_after: long,
+            ping_after: long,
+            silence_max: 2 * long,
             // What is left behind makes itself felt soon.
             transfers_max: 3 * 8 + 4,
             ..Limits::default()

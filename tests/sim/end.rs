@@ -58,6 +58,8 @@ pub struct End {
     pub kept: Kept,
     /// Reading the file fails.
     pub is_unreadable: bool,
+    /// Writing it fails.
+    pub is_unwritable: bool,
     /// Octets of the file that were kept in each [`SLICE`] since the start of the world.
     pub slices: Vec<u64>,
     /// Datagrams that had a bit flipped on their way to this end.
@@ -92,6 +94,7 @@ impl End {
             events: Vec::new(),
             kept,
             is_unreadable: false,
+            is_unwritable: false,
             slices: Vec::new(),
             flips_received: 0,
             deadline: Some(start),
@@ -188,8 +191,11 @@ impl End {
             return Ok(Receipt::Accepted { newest: true });
         }
         let before = self.kept.bytes;
-        let (kept, mut fault) = (&mut self.kept, None);
+        let (kept, is_unwritable, mut fault) = (&mut self.kept, self.is_unwritable, None);
         let receipt = self.connection.handle_datagram(self.epoch + now, datagram, &mut |offset, octets| {
+            if is_unwritable {
+                return Err(io::Error::other("a broken disk"));
+            }
             if !file::is_at(offset, octets) {
                 fault = Some(format!("wrong octets at {offset} (I5)"));
             }
