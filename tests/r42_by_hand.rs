@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -84,8 +85,10 @@ fn r42_line_by_line_and_half_closed_without_quit() {
 fn r42_the_first_line_tells_where_to_go() {
     let server = TestServer::start_with(&[], fill);
     let line = &server.greeting;
-    let rest =
-        line.strip_prefix(concat!("packetboat ", env!("CARGO_PKG_VERSION"), " listening on 127.0.0.1:"));
+    let host = SocketAddr::new(common::host(), 0).to_string();
+    let begin =
+        format!("packetboat {} listening on {}", env!("CARGO_PKG_VERSION"), host.trim_end_matches('0'));
+    let rest = line.strip_prefix(&begin);
     let (port, rest) = rest.and_then(|rest| rest.split_once(" (udp ")).expect(line);
     let (udp, rest) = rest.split_once("), 2 files in ").expect(line);
     assert_eq!(port.parse(), Ok(server.addr.port()));

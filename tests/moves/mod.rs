@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -87,10 +87,14 @@ impl Scene {
 
     /// The same with its folders in this one.
     pub(crate) fn below(folder: &Path) -> Scene {
-        let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // `PACKETBOAT_TEST_HOST` such as `::1` is R43's.
+        let wish = std::env::var("PACKETBOAT_TEST_HOST");
+        let host: IpAddr = wish.map_or(Ipv4Addr::LOCALHOST.into(), |host| host.parse().expect("an address"));
+        let address = SocketAddr::new(host, 0);
+        let held = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         // Then whoever sets the same may listen there, and the system gives the port to nobody by itself.
         held.set_reuse_address(true).expect("a socket");
-        held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        held.bind(&address.into()).expect("a port");
         let address = held.local_addr().expect("bound").as_socket().expect("an address");
         let [shelf, home] = std::array::from_fn(|_| TempDir::new_in(folder).expect("a folder"));
         Scene { address, shelf, home, _held: held }
