@@ -71,4 +71,65 @@ mod tests {
         pulse.listen();
         assert!(pulse.challenge() && pulse.displace() && !pulse.hear(), "too late");
     }
+
+    /// What a reader and two challengers do, one step after another.
+    const READER: [fn(&Pulse) -> bool; 5] = [listen, Pulse::hear, listen, Pulse::hear, listen];
+    const CHALLENGER: [fn(&Pulse) -> bool; 2] = [Pulse::challenge, Pulse::displace];
+
+    fn listen(pulse: &Pulse) -> bool {
+        pulse.listen();
+        true
+    }
+
+    /// Every step is one atomic operation, so that these are all orders there can be.
+    fn every_order(steps: [usize; 3], order: &mut Vec<usize>, check: &mut impl FnMut(&[usize])) {
+        if steps == [0; 3] {
+            return check(order);
+        }
+        for who in (0..3).filter(|&who| steps[who] > 0) {
+            let mut left = steps;
+            left[who] -= 1;
+            order.push(who);
+            every_order(left, order, check);
+            order.pop();
+        }
+    }
+
+    #[test]
+    fn c1_in_no_order_is_a_client_displaced_that_has_answered() {
+        let (mut orders, mut displacements) = (0, 0);
+        every_order([READER.len(), 2, 2], &mut Vec::new(), &mut |order| {
+            let pulse = Pulse::default();
+            let (mut at, mut challenged_at, mut displaced_at) = ([0; 3], None, None);
+            for (step, &who) in order.iter().enumerate() {
+                // A reader that was told of its end does nothing more.
+                if who == 0 && displaced_at.is_some() && at[0] % 2 == 1 {
+                    assert!(!Pulse::hear(&pulse), "{order:?}: displaced, and heard all the same");
+                    break;
+                }
+                let act = if who == 0 { READER[at[0]] } else { CHALLENGER[at[who]] };
+                at[who] += 1;
+                match (who, act(&pulse), at[who]) {
+                    (0, heard, _) => {
+                        assert!(heard, "{order:?}: too late although nobody has displaced it");
+                        // What it heard answers the challenge.
+                        challenged_at = challenged_at.filter(|_| at[0] % 2 == 1);
+                    }
+                    (_, true, 1) => {
+                        assert_eq!(challenged_at.replace(step), None, "{order:?}: two challenges at once");
+                    }
+                    (_, true, _) => {
+                        assert!(challenged_at.is_some(), "{order:?}: displaced unasked");
+                        assert_eq!(displaced_at.replace(step), None, "{order:?}: displaced twice");
+                        displacements += 1;
+                    }
+                    _ => {}
+                }
+            }
+            orders += 1;
+        });
+        // 9! / (5! 2! 2!)
+        assert_eq!(orders, 756);
+        assert!(displacements > 0);
+    }
 }
