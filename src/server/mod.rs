@@ -9,6 +9,8 @@
 //! [`Server::start`] starts it all, and returns; [`Server::shutdown`] ends it all.
 
 mod challenge;
+#[cfg(feature = "deadlock-detection")]
+mod deadlock;
 mod downloads;
 mod hub;
 mod limits;
@@ -141,6 +143,8 @@ pub struct Server {
 impl Server {
     /// Opens the shelf, the ports and the threads; when this returns, clients can connect.
     pub fn start(config: ServerConfig) -> Result<Server, ServerError> {
+        #[cfg(feature = "deadlock-detection")]
+        deadlock::watch();
         let ServerConfig { listen, files, limits, .. } = &config;
         let not_files = |source| ServerError::Files { path: files.clone(), source };
         let shelf = Shelf::open(files).map_err(not_files)?;
