@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Dice, RawClient, TestServer};
+use common::{Dice, RawClient, TestServer, by_tier};
 
 /// Forty lines with everything that one client alone can be answered.
 const SCRIPT: &str = concat!(
@@ -143,7 +143,7 @@ fn r4_giant_line() {
     };
     giant(1);
     let before_kib = server.status("VmRSS");
-    giant(64);
+    giant(by_tier(64, 1_024));
     let grown_kib = server.status("VmRSS").saturating_sub(before_kib);
     // 64 KiB are allowed; the kernel itself counts in batches of 32 pages per core.
     assert!(grown_kib <= 64 + 2 * 128, "grown by {grown_kib} KiB");
