@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::strings::{assert_clean, hostile_strings};
 use common::{Dice, RawClient, TestServer, eventually};
-use packetboat::wire::text::escape;
+use packetboat::wire::text::{escape, is_printable};
 use tempfile::TempDir;
 
 /// A client process that only listens; what it shows goes into files.
@@ -56,6 +56,23 @@ impl Drop for Watcher {
 /// Whether a line travels as it is, without a strike.
 fn is_plain(text: &str) -> bool {
     !text.contains(char::is_control)
+}
+
+/// Unicode's own tables, as another crate has them.
+#[test]
+fn r29_nothing_that_unicode_calls_invisible_is_printable() {
+    const INVISIBLE: &str =
+        r"[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}]";
+    let parsed = regex_syntax::parse(INVISIBLE).expect("a class");
+    let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) = parsed.kind() else {
+        panic!("{parsed:?}")
+    };
+    let ranges = class.ranges();
+    assert!(ranges.len() > 30, "{ranges:?}");
+    // Private use is two whole planes: its ends will do.
+    for c in ranges.iter().flat_map(|range| (range.start()..=range.end()).take(4_096).chain([range.end()])) {
+        assert!(c == '\u{fe0f}' || !is_printable(c), "U+{:04X}", u32::from(c));
+    }
 }
 
 #[test]
