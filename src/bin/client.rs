@@ -11,6 +11,7 @@ use packetboat::chat::command;
 use packetboat::chat::legacy::Obeyed;
 use packetboat::client::address::Address;
 use packetboat::client::error::ClientError;
+use packetboat::client::show::{ColorWhen, log_to_stderr};
 use packetboat::client::{self, Action, Options, ask};
 use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
@@ -63,6 +64,21 @@ struct Cli {
 
     #[command(flatten)]
     tuning: TuningArgs,
+
+    /// Plain lines at a terminal: no editing, no colours, no moving cursor
+    #[arg(long, global = true)]
+    plain: bool,
+
+    /// When to use colours: at a terminal unless NO_COLOR is set, always, or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    color: ColorWhen,
 
     /// Never ask anything
     #[arg(long, global = true)]
@@ -179,7 +195,7 @@ fn main() -> ExitCode {
         (_, 2) => log::LevelFilter::Debug,
         _ => log::LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_module("packetboat", level).parse_default_env().init();
+    log_to_stderr(level);
     let tuning = match cli.tuning.open() {
         Ok(tuning) => tuning,
         Err(error) => {
@@ -210,6 +226,8 @@ fn main() -> ExitCode {
         action,
         json: cli.json,
         quiet: cli.quiet,
+        plain: cli.plain,
+        color: cli.color,
         no_input: cli.no_input,
         yes: cli.yes,
         obeyed: match (cli.verbatim, cli.no_legacy) {

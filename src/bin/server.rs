@@ -11,6 +11,7 @@ use log::LevelFilter;
 use packetboat::server::options::LimitArgs;
 use packetboat::server::{Server, ServerConfig, raise_descriptor_limit};
 use packetboat::transfer::tuning::TuningArgs;
+use packetboat::wire::text::sanitise;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -51,7 +52,13 @@ fn main() -> ExitCode {
         (_, true) => LevelFilter::Warn,
         _ => LevelFilter::Info,
     };
-    env_logger::Builder::new().filter_module("packetboat", level).parse_default_env().init();
+    let mut logger = env_logger::Builder::new();
+    logger.filter_module("packetboat", level).parse_default_env().format(|out, record| {
+        // Whatever a peer chose: one event is one line, and moves no cursor.
+        let (time, words) = (out.timestamp(), sanitise(&record.args().to_string()));
+        writeln!(out, "[{time} {:<5} {}] {words}", record.level(), record.target())
+    });
+    logger.init();
     let Err(error) = run(args);
     // Nobody is left to tell when stderr is closed; the exit code tells it too.
     let _ = writeln!(io::stderr(), "server: {error}");

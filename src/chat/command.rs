@@ -4,8 +4,11 @@
 //!
 //! [`legacy`]: super::legacy
 
+mod help;
+
 use std::fmt;
 
+pub use self::help::{help, help_about, names};
 use crate::wire::message::Transport;
 use crate::wire::name::{FileName, Nick};
 use crate::wire::text::sanitise;
@@ -57,8 +60,8 @@ pub enum Command {
     Answer(Option<u32>, bool),
     /// Be called so from now on.
     Nick(Nick),
-    /// What can be typed?
-    Help,
+    /// What can be typed? Or: what about this command?
+    Help(Option<String>),
     /// Leave.
     Quit,
 }
@@ -74,8 +77,8 @@ pub enum Wanted {
 
 /// The commands: what to type, what it takes, what it does. `/help` shows it, and nothing else is known.
 const COMMANDS: [(&str, &str, &str); 18] = [
-    ("/all", "", "talk to everyone from now on (set_msg_all)"),
-    ("/query", "NICK", "talk to NICK alone from now on (set_msgNICK)"),
+    ("/all", "", "talk to everyone (set_msg_all)"),
+    ("/query", "NICK", "talk to NICK alone (set_msgNICK)"),
     ("/msg", "NICK TEXT", "whisper once"),
     ("/r", "TEXT", "answer whoever whispered last"),
     ("/who", "", "who is here (get_users)"),
@@ -89,16 +92,10 @@ const COMMANDS: [(&str, &str, &str); 18] = [
     ("/yes", "[N]", "let transfer N go on, when asked"),
     ("/no", "[N]", "end transfer N, when asked"),
     ("/nick", "NICK", "be called NICK"),
-    ("/help", "", "this list"),
+    ("/help", "[COMMAND]", "this list, or more of one command"),
     ("/quit", "", "leave (disconnect)"),
     ("//...", "", "say something that begins with /"),
 ];
-
-/// What `/help` shows, line by line.
-pub fn help() -> impl Iterator<Item = String> {
-    let form = |name: &str, takes: &str| format!("{name} {takes}");
-    COMMANDS.iter().map(move |(name, takes, does)| format!("{:<41} {does}", form(name, takes)))
-}
 
 /// A line that is meant as a command and is none. It is never said to the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +157,8 @@ fn parse_slash(line: &str) -> Result<Command, CommandError> {
         "/who" => alone(Command::Who, "/who"),
         "/files" => alone(Command::Files, "/files"),
         "/transfers" => alone(Command::Transfers, "/transfers"),
-        "/help" => alone(Command::Help, "/help"),
+        "/help" if rest.contains(' ') => Err(usage("/help")),
+        "/help" => Ok(Command::Help((!rest.is_empty()).then(|| rest.into()))),
         "/quit" => alone(Command::Quit, "/quit"),
         "/query" if !rest.is_empty() => parse_nick(rest).map(Command::Query),
         "/nick" if !rest.is_empty() => parse_nick(rest).map(Command::Nick),

@@ -2,24 +2,24 @@
 
 mod heard;
 mod link;
+mod moving;
+mod typing;
 
-use std::path::Path;
+use self::typing::Typing;
+
 use std::time::{Duration, Instant};
 
-use super::DOWNLOADS_FOLDER;
-use super::errand::put_name;
 use super::error::ClientError;
 use super::event::{Event, Events};
 use super::listing::{FileList, Roll};
-use super::report::{self, Report};
+use super::report::Report;
 use super::show::Screen;
-use super::transfers::{Reaction, Transfers, Want, What};
+use super::transfers::Transfers;
 use super::typed::Typed;
 use crate::chat::command::{self, Command, Wanted};
 use crate::chat::legacy::LegacyWords;
-use crate::transfer::sink::Target;
-use crate::wire::message::{ClientMessage, FileEntry, ServerMessage, Transport};
-use crate::wire::name::{FileName, Nick};
+use crate::wire::message::{ClientMessage, FileEntry, ServerMessage};
+use crate::wire::name::Nick;
 use crate::wire::text;
 
 /// How often transfers are looked at.
@@ -46,7 +46,6 @@ pub fn talk(
     Console {
         events,
         transfers,
-        screen,
         partner: None,
         whisperer: None,
         shelf: Vec::new(),
@@ -57,6 +56,8 @@ pub fn talk(
         answers_yes,
         legacy,
         heard_at: Instant::now(),
+        typing: screen.terminal.as_ref().map(|_| Typing::new()),
+        screen,
     }
     .run()
 }
@@ -93,16 +94,20 @@ struct Console<'a> {
     legacy: LegacyWords,
     /// When anything happened last.
     heard_at: Instant,
+    /// The line being typed, at a terminal where we edit it.
+    typing: Option<Typing>,
 }
 
 impl Console<'_> {
     fn run(&mut self) -> Result<(), ClientError> {
         let session = &self.events.session;
         let welcome = Report::Welcome { nick: session.nick.to_string(), server: session.server.to_string() };
+        self.screen.own_nick = session.nick.to_string();
         self.screen.show(&welcome)?;
         if self.screen.interactive {
             self.notice("what you type is said to everyone; /help lists the commands")?;
         }
+        self.ask_who_is_here();
         loop {
             if self.leaving == Leaving::WhenIdle && self.is_idle() && self.events.is_connected() {
                 self.events.quit();
@@ -114,6 +119,7 @@ impl Console<'_> {
             }
             match event {
                 Event::Typed(typed) => self.on_typed(typed)?,
+                Event::Input(input) => self.on_input(input)?,
                 // To our QUIT.
                 Event::Server(ServerMessage::Bye(reason)) => {
                     return self.screen.show(&Report::Bye { reason });
@@ -182,6 +188,9 @@ impl Console<'_> {
     }
 
     fn prompt(&mut self) -> Result<(), ClientError> {
+        if self.typing.is_some() {
+            return self.draw();
+        }
         let mut prompt = self.events.session.nick.to_string();
         if let Some(partner) = &self.partner {
             prompt = format!("{prompt}->{partner}");
@@ -194,31 +203,6 @@ impl Console<'_> {
 
     fn notice(&mut self, text: &str) -> Result<(), ClientError> {
         self.screen.show(&Report::Notice { text: text.into() })
-    }
-
-    fn react(&mut self, reactions: Vec<Reaction>) -> Result<(), ClientError> {
-        for reaction in reactions {
-            match reaction {
-                Reaction::Say(message) => self.events.session.say(message),
-                Reaction::Tell(report) => self.screen.show(&report)?,
-                Reaction::Ask(view) => {
-                    let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
-                    let asked = report::question(&name, view.moved_bytes, size, view.since.elapsed());
-                    let (number, answers) = (view.number, "/yes or /no");
-                    self.screen.show(&Report::Question { number, text: format!("{asked} {answers}") })?;
-                }
-                Reaction::Finished(finished) => self.screen.show(&Report::Transfer(finished))?,
-                Reaction::Failed(failed) => self.screen.complain_of(&failed.into())?,
-                Reaction::Refused { name, code, words } => {
-                    self.screen.complain_of(&ClientError::NotOffered {
-                        name: name.to_string(),
-                        code,
-                        words,
-                    })?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn on_typed(&mut self, typed: Typed) -> Result<(), ClientError> {
@@ -249,7 +233,8 @@ impl Console<'_> {
     fn on_command(&mut self, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Say(text) => match self.partner.clone() {
-                Some(partner) => self.whisper(&partner, &text),
+                // At a terminal the line stands there already, behind a prompt that tells whom it is for.
+                Some(partner) => self.whisper(&partner, &text, !self.screen.interactive),
                 None => {
                     for piece in text::pieces(&text) {
                         self.events.session.say(ClientMessage::All(piece.into()));
@@ -266,12 +251,13 @@ impl Console<'_> {
                 self.partner = Some(nick);
                 self.notice(&text)
             }
-            Command::Msg(nick, text) => self.whisper(&nick, &text),
+            Command::Msg(nick, text) => self.whisper(&nick, &text, true),
             Command::Reply(text) => match self.whisperer.clone() {
-                Some(nick) => self.whisper(&nick, &text),
+                Some(nick) => self.whisper(&nick, &text, true),
                 None => self.screen.complain("command", "nobody has whispered to you yet"),
             },
             Command::Who => {
+                self.typing.iter_mut().for_each(Typing::show_roll);
                 if self.roll.is_none() {
                     self.roll = Some(Roll::default());
                     self.events.session.say(ClientMessage::Who);
@@ -279,6 +265,7 @@ impl Console<'_> {
                 Ok(())
             }
             Command::Files => {
+                self.typing.iter_mut().for_each(Typing::show_list);
                 if self.file_list.is_none() {
                     self.file_list = Some(FileList::default());
                     self.events.session.say(ClientMessage::Files(None));
@@ -318,65 +305,23 @@ impl Console<'_> {
                 self.events.session.say(ClientMessage::Nick(nick));
                 Ok(())
             }
-            Command::Help => self.screen.tell(command::help()),
+            Command::Help(None) => self.screen.tell(command::help()),
+            Command::Help(Some(about)) => match command::help_about(&about) {
+                Ok(lines) => self.screen.tell(lines),
+                Err(error) => self.screen.complain("command", &error.to_string()),
+            },
             Command::Quit => self.quit(),
         }
     }
 
-    fn whisper(&mut self, to: &Nick, text: &str) -> Result<(), ClientError> {
+    fn whisper(&mut self, to: &Nick, text: &str, is_shown: bool) -> Result<(), ClientError> {
         for piece in text::pieces(text) {
             self.events.session.say(ClientMessage::Pm(to.clone(), piece.into()));
-            self.screen.show(&Report::Sent { to: Some(to.to_string()), text: piece.into() })?;
+            if is_shown {
+                self.screen.show(&Report::Sent { to: Some(to.to_string()), text: piece.into() })?;
+            }
         }
         Ok(())
-    }
-
-    fn fetch(
-        &mut self,
-        file: Wanted,
-        save_as: Option<FileName>,
-        transport: Option<Transport>,
-    ) -> Result<(), ClientError> {
-        let name = match file {
-            Wanted::Name(name) => name,
-            Wanted::Number(number) => {
-                let entry = number.checked_sub(1).and_then(|at| self.shelf.get(at));
-                let Some(entry) = entry else {
-                    let message = format!("the list shown last has no file {number}; /files shows the list");
-                    return self.screen.complain("no-file", &message);
-                };
-                entry.name.clone()
-            }
-        };
-        let target = Target::Folder(DOWNLOADS_FOLDER.into(), save_as.unwrap_or_else(|| name.clone()));
-        let asks = self.screen.interactive && !self.answers_yes;
-        self.want(name, What::Get { target, asks }, transport)
-    }
-
-    fn put(
-        &mut self,
-        path: &str,
-        save_as: Option<FileName>,
-        transport: Option<Transport>,
-    ) -> Result<(), ClientError> {
-        match put_name(Path::new(path), save_as) {
-            Ok(name) => self.want(name, What::Put { path: path.into() }, transport),
-            Err(error) => self.screen.complain_of(&error),
-        }
-    }
-
-    fn want(&mut self, name: FileName, what: What, transport: Option<Transport>) -> Result<(), ClientError> {
-        let fall_back = transport.is_none();
-        let transport = transport.unwrap_or(Transport::Udp);
-        let reactions = self.transfers.ask(Want { name, what, transport, fall_back });
-        self.react(reactions)
-    }
-
-    fn react_or(&mut self, reactions: Option<Vec<Reaction>>, otherwise: &str) -> Result<(), ClientError> {
-        match reactions {
-            Some(reactions) => self.react(reactions),
-            None => self.screen.complain("command", otherwise),
-        }
     }
 
     fn quit(&mut self) -> Result<(), ClientError> {

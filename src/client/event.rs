@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Select, TryRecvError};
 use super::error::ClientError;
 use super::reconnect::{Plan, Regaining};
 use super::session::{Incoming, Session};
+use super::terminal::Input;
 use super::transfers::TransferEvent;
 use super::typed::{self, Typed};
 use crate::wire::ErrorCode;
@@ -34,8 +35,10 @@ pub enum Event {
     GaveUp(ClientError),
     /// A transfer came to its end, or to its name.
     Transfer(TransferEvent),
-    /// A person typed.
+    /// A line was typed.
     Typed(Typed),
+    /// A person did something at the terminal.
+    Input(Input),
     /// The system asks us to end.
     Signal(i32),
     /// The time asked for has come.
@@ -51,6 +54,8 @@ pub struct Events {
     link: Link,
     transfers: Receiver<TransferEvent>,
     typed: Option<Receiver<Typed>>,
+    /// Keys, where a person edits lines at a terminal. They are heard at once, whatever the server takes.
+    pub inputs: Option<Receiver<Input>>,
     signals: Receiver<i32>,
     /// The code of the server's last line, where that was an ERR.
     last_code: Option<ErrorCode>,
@@ -91,6 +96,7 @@ impl Events {
             link: Link::Up,
             transfers,
             typed,
+            inputs: None,
             signals,
             last_code: None,
             leaving: false,
@@ -159,6 +165,12 @@ impl Events {
     fn poll(&mut self) -> Option<Event> {
         if let Ok(signal) = self.signals.try_recv() {
             return Some(Event::Signal(signal));
+        }
+        if let Some(input) = self.inputs.as_ref().and_then(|inputs| inputs.try_recv().ok()) {
+            if input == Input::End {
+                self.inputs = None;
+            }
+            return Some(Event::Input(input));
         }
         if let Ok(event) = self.transfers.try_recv() {
             return Some(Event::Transfer(event));
@@ -282,6 +294,7 @@ impl Events {
             select.send(outgoing);
         }
         self.typed().map(|typed| select.recv(typed));
+        self.inputs.as_ref().map(|inputs| select.recv(inputs));
         match deadline {
             Some(deadline) => {
                 let _ = select.ready_deadline(deadline);

@@ -13,6 +13,7 @@ pub mod errand;
 pub mod error;
 pub mod event;
 pub mod listing;
+pub mod look;
 mod next_step;
 pub mod oneshot;
 pub mod reconnect;
@@ -20,6 +21,7 @@ pub mod report;
 pub mod session;
 pub mod show;
 pub mod signals;
+pub mod terminal;
 mod tokens;
 pub mod transfer;
 pub mod transfers;
@@ -35,8 +37,9 @@ use self::error::ClientError;
 use self::event::Events;
 use self::reconnect::Plan;
 use self::session::{Answer, Session};
-use self::show::Screen;
+use self::show::{ColorWhen, Screen};
 use self::signals::SignalSource;
+use self::terminal::Terminal;
 use self::transfers::Transfers;
 use crate::chat::legacy::{LegacyWords, Obeyed};
 use crate::transfer::tuning::Tuning;
@@ -73,6 +76,10 @@ pub struct Options {
     pub json: bool,
     /// Tell less.
     pub quiet: bool,
+    /// Lines as the terminal itself edits them, and nothing that moves its cursor.
+    pub plain: bool,
+    /// When colours are used.
+    pub color: ColorWhen,
     /// Never ask a person.
     pub no_input: bool,
     /// Answer every question with yes.
@@ -144,9 +151,10 @@ pub fn run(options: &Options) -> u8 {
     let ended = try_run(options, &mut screen);
     screen.finish();
     let Err(error) = ended else { return 0 };
-    if !matches!(error, ClientError::OutputClosed)
-        && let Err(error) = screen.complain_of(&error)
-    {
+    // Whoever has pressed ^C twice knows why this ends.
+    let is_told = matches!(error, ClientError::OutputClosed)
+        || screen.interactive && matches!(error, ClientError::Signal(signal_hook::consts::SIGINT));
+    if !is_told && let Err(error) = screen.complain_of(&error) {
         log::debug!("the failure could not be told: {error}");
     }
     error.exit_code()
@@ -162,9 +170,20 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     let errand = errand::Errand::prepare(options)?;
     let (session, guest) = log_in(options, screen)?;
     let mut transfers = Transfers::new(session.server, session.rtt, options.tuning.clone());
-    let typed = match errand {
-        None => Some(typed::start().map_err(failed("read standard input"))?),
-        Some(_) => None,
+    if screen.interactive && !options.plain && terminal::can_edit() {
+        screen.terminal = Terminal::open().inspect_err(|error| log::info!("a plain terminal: {error}")).ok();
+    }
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    screen.colour = match options.color {
+        ColorWhen::Auto => screen.terminal.is_some() && !no_color,
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+    };
+    let inputs = screen.terminal.as_ref().map(|_| terminal::start()).transpose();
+    let inputs = inputs.map_err(failed("read the terminal"))?;
+    let typed = match (&errand, &inputs) {
+        (None, None) => Some(typed::start().map_err(failed("read standard input"))?),
+        _ => None,
     };
     let plan = Plan {
         address: options.address.clone(),
@@ -177,6 +196,7 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
         },
     };
     let mut events = Events::new(session, plan, transfers.events(), typed, signals.listen());
+    events.inputs = inputs;
     let ended = match errand {
         None => {
             console::talk(&mut events, &mut transfers, screen, options.yes, LegacyWords::new(options.obeyed))

@@ -71,7 +71,7 @@ impl OneShot<'_> {
                 Event::GaveUp(error) => return Err(error),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
                 Event::Tick => return Err(no_answer()),
-                Event::Transfer(_) | Event::Typed(_) => {}
+                Event::Transfer(_) | Event::Typed(_) | Event::Input(_) => {}
             }
         }
     }
@@ -225,6 +225,7 @@ impl OneShot<'_> {
                     (None, Some(view)) => self.ask(view).map(|()| Vec::new())?,
                     (_, None) => Vec::new(),
                 },
+                Event::Input(_) => Vec::new(),
             };
             if let Some(view) = transfers.views().first() {
                 bar.set_position(view.moved_bytes);

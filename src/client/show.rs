@@ -1,9 +1,38 @@
 //! The screen: the one place that writes to standard output and standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use jiff::Zoned;
 
 use super::error::ClientError;
+use super::look;
 use super::report::Report;
+use super::terminal::rows::{Layout, Span, Style, wrap};
+use super::terminal::{self, Terminal};
+use crate::wire::text::sanitise;
+
+/// How far the second row of a line is indented. Ours: behind the time, which no text can stand under.
+const INDENT: usize = 6;
+
+/// No more than one sound in this time. Ours: a room that says our nick all the time is no alarm.
+const RING_EVERY: Duration = Duration::from_secs(1);
+
+/// A width that no line reaches: where no terminal has to be obeyed.
+const ENDLESS: usize = usize::MAX;
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ColorWhen {
+    /// At a terminal, unless the environment has NO_COLOR.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
 
 /// How reports are written.
 #[derive(Debug, Default)]
@@ -16,8 +45,16 @@ pub struct Screen {
     pub interactive: bool,
     /// Standard output is for a file's octets: lines for people go to standard error.
     pub lines_to_stderr: bool,
+    /// Colours are used.
+    pub colour: bool,
+    /// What we are called: who says it calls us.
+    pub own_nick: String,
+    /// The terminal, where lines are edited in it.
+    pub terminal: Option<Terminal>,
     /// The cursor stands behind a prompt.
     pub(super) prompt_shown: bool,
+    /// When there was a sound last.
+    pub(super) rung_at: Option<Instant>,
 }
 
 impl Screen {
@@ -45,7 +82,8 @@ impl Screen {
             self.write_stderr(&report.to_string());
             return Ok(());
         }
-        self.write_line(&report.to_string()).map_err(ClientError::output)
+        self.write_report(report).map_err(ClientError::output)?;
+        self.ring(report).map_err(ClientError::output)
     }
 
     /// Tells something beside the result of an errand: people read it on standard error.
@@ -78,6 +116,9 @@ impl Screen {
     }
 
     fn complain_about(&mut self, report: &Report) -> Result<(), ClientError> {
+        if self.terminal.is_some() && io::stderr().is_terminal() {
+            return self.write_report(report).map_err(ClientError::output);
+        }
         self.write_stderr(&report.to_string());
         if self.json { self.write_line(&report.to_json()).map_err(ClientError::output) } else { Ok(()) }
     }
@@ -87,7 +128,21 @@ impl Screen {
         if self.json {
             return Ok(());
         }
-        lines.into_iter().try_for_each(|line| self.write_line(&line)).map_err(ClientError::output)
+        let write = |line: String| self.write_spans(&[Span::new(Style::PLAIN, line)]);
+        lines.into_iter().try_for_each(write).map_err(ClientError::output)
+    }
+
+    /// Writes a line of our own, without the time.
+    pub fn write_own(&mut self, spans: &[Span]) -> Result<(), ClientError> {
+        self.write_spans(spans).map_err(ClientError::output)
+    }
+
+    /// Writes what was typed, as it stood behind the prompt.
+    pub fn write_typed(&mut self, prompt: &[Span], line: &str) -> Result<(), ClientError> {
+        let time = Span::new(Style::DIM, format!("{} ", time()));
+        let typed = Span::new(Style::PLAIN, sanitise(line));
+        let spans: Vec<Span> = [time].into_iter().chain(prompt.iter().cloned()).chain([typed]).collect();
+        self.write_own(&spans)
     }
 
     /// Shows the prompt where it is not shown yet.
@@ -99,6 +154,42 @@ impl Screen {
         write!(out, "{prompt}").and_then(|()| out.flush()).map_err(ClientError::output)
     }
 
+    /// Shows the line being typed, and the cursor before this octet of it.
+    pub fn draw(&mut self, prompt: &[Span], (line, cursor): (&str, usize)) -> Result<(), ClientError> {
+        self.with_terminal(|terminal, colour| {
+            let (columns, rows) = terminal.size();
+            // Half of the screen is for the others.
+            terminal.draw(Layout::new(prompt, line, cursor, columns, rows / 2, colour))
+        })
+    }
+
+    /// Takes it off the screen.
+    pub fn erase(&mut self) -> Result<(), ClientError> {
+        self.with_terminal(|terminal, _| terminal.erase())
+    }
+
+    /// Makes the screen empty.
+    pub fn clear(&mut self) -> Result<(), ClientError> {
+        self.with_terminal(|terminal, _| terminal.clear())
+    }
+
+    /// Stops this job until the shell goes on with it.
+    pub fn suspend(&mut self) -> Result<(), ClientError> {
+        self.with_terminal(|terminal, _| terminal.suspend())
+    }
+
+    /// Takes the terminal again after somebody else may have had it.
+    pub fn resume(&mut self) -> Result<(), ClientError> {
+        self.with_terminal(|terminal, _| terminal.resume())
+    }
+
+    fn with_terminal(&self, act: impl FnOnce(&Terminal, bool) -> io::Result<()>) -> Result<(), ClientError> {
+        self.terminal
+            .as_ref()
+            .map_or(Ok(()), |terminal| act(terminal, self.colour))
+            .map_err(ClientError::output)
+    }
+
     /// The person pressed Enter: the prompt's line is done.
     pub fn on_typed(&mut self) {
         self.prompt_shown = false;
@@ -106,9 +197,9 @@ impl Screen {
 
     /// Leaves the prompt's line, at the end.
     pub fn finish(&mut self) {
-        if std::mem::take(&mut self.prompt_shown) {
-            self.write_stderr("");
-        }
+        self.terminal = None;
+        // It takes nothing but a line end.
+        let _ = self.leave_prompt(io::stderr().lock());
     }
 
     /// Writes octets to standard output as they are.
@@ -128,19 +219,84 @@ impl Screen {
         }
     }
 
-    fn erase_prompt(&mut self, mut out: impl Write) -> io::Result<()> {
-        if std::mem::take(&mut self.prompt_shown) { write!(out, "\r\x1b[K") } else { Ok(()) }
+    /// Whoever writes below a prompt leaves it as it is: nothing but line ends goes to a plain terminal.
+    fn leave_prompt(&mut self, mut out: impl Write) -> io::Result<()> {
+        if std::mem::take(&mut self.prompt_shown) { writeln!(out) } else { Ok(()) }
+    }
+
+    fn write_report(&mut self, report: &Report) -> io::Result<()> {
+        if self.terminal.is_none() && !self.colour {
+            return self.write_line(&report.to_string());
+        }
+        let time = self.terminal.as_ref().map(|_| time());
+        let lines = look::lines(report, &self.own_nick, time.as_deref());
+        lines.iter().try_for_each(|line| self.write_spans(line))
+    }
+
+    fn write_spans(&mut self, spans: &[Span]) -> io::Result<()> {
+        let columns = self.terminal.as_ref().map_or(ENDLESS, |terminal| terminal.size().0);
+        let rows = wrap(spans, columns, INDENT, self.colour).join("\n");
+        self.write_line(&rows)
+    }
+
+    fn ring(&mut self, report: &Report) -> io::Result<()> {
+        let rung = self.rung_at.is_some_and(|at| at.elapsed() < RING_EVERY);
+        match &self.terminal {
+            Some(terminal) if !rung && !self.quiet && look::calls(report, &self.own_nick) => {
+                self.rung_at = Some(Instant::now());
+                terminal.ring()
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_line(&mut self, line: &str) -> io::Result<()> {
+        if let Some(terminal) = &self.terminal {
+            return terminal.print(line);
+        }
         let mut out = io::stdout().lock();
-        self.erase_prompt(&mut out)?;
+        self.leave_prompt(&mut out)?;
         writeln!(out, "{line}")
     }
 
     /// Standard error may be closed or full: there is nobody left to tell that.
     fn write_stderr(&mut self, line: &str) {
         let mut out = io::stderr().lock();
-        let _ = self.erase_prompt(&mut out).and_then(|()| writeln!(out, "{line}"));
+        let _ = self.leave_prompt(&mut out).and_then(|()| writeln!(out, "{line}"));
+    }
+}
+
+/// The time of the day here.
+fn time() -> String {
+    Zoned::now().strftime("%H:%M").to_string()
+}
+
+/// Logs to standard error, each event on one line; at a terminal above the line being typed.
+pub fn log_to_stderr(level: log::LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_module("packetboat", level).parse_default_env().format(|out, record| {
+        let (time, words) = (out.timestamp(), sanitise(&record.args().to_string()));
+        writeln!(out, "[{time} {:<5} {}] {words}", record.level(), record.target())
+    });
+    if io::stderr().is_terminal() {
+        builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
+    }
+    builder.init();
+}
+
+/// Where whole lines of the log go that share the terminal with the line being typed.
+struct LogLines;
+
+impl Write for LogLines {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        if !terminal::print_above(text.trim_end()) {
+            io::stderr().lock().write_all(lines)?;
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

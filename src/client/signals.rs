@@ -11,6 +11,8 @@ use crossbeam_channel::{Receiver, Sender};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::terminal;
+
 /// How long a clean end may take before the process simply ends. Ours: a person who pressed ^C waits no longer.
 const GRACE: Duration = Duration::from_millis(900);
 
@@ -46,6 +48,7 @@ fn watch(mut hooked: Signals, tell: &Sender<i32>, heard: &AtomicBool) {
         if heard.load(Ordering::Acquire) && tell.try_send(signal).is_ok() {
             thread::sleep(GRACE);
         }
+        terminal::restore();
         process::exit(128 + signal);
     }
 }

@@ -10,6 +10,17 @@ use crate::transfer::part::LEFTOVER_LIFE;
 use crate::wire::message::Secret;
 use crate::wire::name::FileName;
 
+/// What the client keeps of this user: `$XDG_STATE_HOME/packetboat`, or `~/.local/state/packetboat` (XDG Base Directory
+/// Specification).
+pub(super) fn state_folder() -> Option<PathBuf> {
+    let from = |variable, below: &str| {
+        let path = PathBuf::from(std::env::var_os(variable)?).join(below);
+        path.is_absolute().then_some(path)
+    };
+    let state = from("XDG_STATE_HOME", "").or_else(|| from("HOME", ".local/state"))?;
+    Some(state.join("packetboat"))
+}
+
 /// One small file for each upload that has begun and not ended. Where they cannot be kept, an upload that breaks off
 /// begins at its start.
 #[derive(Debug)]
@@ -19,15 +30,10 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// In `$XDG_STATE_HOME/packetboat/uploads`, or `~/.local/state/packetboat/uploads` (XDG Base Directory
-    /// Specification).
+    /// In the folder `uploads` of [`state_folder`].
     pub(super) fn of_this_user(server: &str) -> Tokens {
-        let from = |variable, below: &str| {
-            let path = PathBuf::from(std::env::var_os(variable)?).join(below);
-            path.is_absolute().then_some(path)
-        };
-        let state = from("XDG_STATE_HOME", "").or_else(|| from("HOME", ".local/state"));
-        Tokens { folder: state.map(|state| state.join("packetboat/uploads")), server: server.to_owned() }
+        let folder = state_folder().map(|state| state.join("uploads"));
+        Tokens { folder, server: server.to_owned() }
     }
 
     fn place(&self, path: &Path, name: &FileName) -> Option<PathBuf> {

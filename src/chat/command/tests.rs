@@ -41,7 +41,8 @@ fn every_command_is_read() {
         (&["/transfers"], Command::Transfers),
         (&["/cancel 3"], Command::Cancel(3)),
         (&["/nick rob"], Command::Nick(nick("rob"))),
-        (&["/help"], Command::Help),
+        (&["/help"], Command::Help(None)),
+        (&["/help /get", "/HELP  /get"], Command::Help(Some("/get".into()))),
         (&["/msg bob see /x  y"], Command::Msg(nick("bob"), "see /x  y".into())),
         (&["/r yes"], Command::Reply("yes".into())),
     ] {
@@ -136,6 +137,13 @@ fn help_names_every_command() {
     let help: Vec<String> = help().collect();
     assert!(help.iter().any(|line| line.starts_with("/get NAME|NUMBER")), "{help:?}");
     assert!(help.iter().all(|line| line.len() <= 100), "{help:?}");
+    for name in names() {
+        let about = help_about(name).expect(name);
+        assert!(help.contains(&about[0]), "{about:?}");
+        assert_eq!(help_about(&name[1..]).as_ref(), Ok(&about));
+    }
+    assert!(help_about("get").expect("a command").len() > 1);
+    assert_eq!(help_about("quti"), Err(CommandError::Unknown("/quti".into(), Some("/quit"))));
 }
 
 proptest! {

@@ -52,6 +52,8 @@ impl Console<'_> {
                 report
             }
         };
+        self.screen.own_nick = self.events.session.nick.to_string();
+        self.typing.iter_mut().for_each(|typing| typing.on_report(&report));
         self.screen.show(&report)?;
         match (&report, &self.partner) {
             (Report::Leave { nick }, Some(partner)) if Nick::parse(nick).as_ref() == Ok(partner) => {
@@ -68,16 +70,21 @@ impl Console<'_> {
             self.roll = Some(roll);
             return Ok(());
         }
-        self.screen.show(&Report::Users { nicks: roll.nicks.iter().map(Nick::to_string).collect() })
+        let nicks: Vec<String> = roll.nicks.iter().map(Nick::to_string).collect();
+        if self.on_members(&nicks)? { Ok(()) } else { self.screen.show(&Report::Users { nicks }) }
     }
 
     fn on_list_step(&mut self, step: Option<Step>) -> Result<(), ClientError> {
         match step {
             Some(Step::Ask(after)) => self.events.session.say(ClientMessage::Files(Some(after))),
             Some(Step::Complete) => {
-                self.shelf = self.file_list.take().unwrap_or_default().entries;
-                let files = self.shelf.iter().map(Into::into).collect();
-                self.screen.show(&Report::Files { files })?;
+                let entries = self.file_list.take().unwrap_or_default().entries;
+                if !self.on_shelf(entries.iter().map(|entry| entry.name.to_string()))? {
+                    // The numbers that can be typed are those of a list that was seen.
+                    self.shelf = entries;
+                    let files = self.shelf.iter().map(Into::into).collect();
+                    self.screen.show(&Report::Files { files })?;
+                }
                 return std::mem::take(&mut self.by_number)
                     .into_iter()
                     .try_for_each(|get| self.on_command(get));

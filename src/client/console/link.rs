@@ -31,6 +31,8 @@ impl Console<'_> {
             session.say(ClientMessage::Files(None));
         }
         let reactions = self.transfers.on_reconnected(session.server, session.rtt);
+        self.screen.own_nick = session.nick.to_string();
+        self.ask_who_is_here();
         self.screen.show(&report)?;
         self.react(reactions)
     }
