@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod ask;
+mod bar;
 mod carrier;
 pub mod console;
 pub mod diagnosis;

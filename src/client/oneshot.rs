@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
+use super::bar::Bar;
 use super::errand::{Errand, PrivateFolder};
 use super::error::ClientError;
 use super::event::{Event, Events};
@@ -172,19 +171,19 @@ impl OneShot<'_> {
 
     fn transfer(&mut self, transfers: &mut Transfers, want: Want) -> Result<Finished, ClientError> {
         let is_late = |since: Instant| since.elapsed() > ANSWER_MAX;
-        let mut bar = ProgressBar::hidden();
+        let mut bar = Bar::hidden();
         let mut asked = None;
         let mut reactions = transfers.ask(want);
         loop {
             for reaction in reactions {
                 match reaction {
                     Reaction::Say(message) => self.events.session.say(message),
-                    Reaction::Tell(Report::Started { name, bytes, .. }) => bar = self.bar(name, bytes),
+                    Reaction::Tell(Report::Started { .. }) => bar = self.bar(transfers.views().first()),
                     Reaction::Tell(Report::Progress { .. }) => {}
                     Reaction::Tell(report) => bar.suspend(|| self.screen.note(&report))?,
                     Reaction::Ask(view) => {
                         // A bar that moves would write over the question.
-                        bar = ProgressBar::hidden();
+                        bar = Bar::hidden();
                         self.ask(&view)?;
                         asked = Some(view);
                     }
@@ -199,7 +198,7 @@ impl OneShot<'_> {
                 // The talk of the others is not what was asked for.
                 Event::Server(message) => transfers.on_server(message).unwrap_or_default(),
                 Event::Lost { why, .. } => {
-                    bar = ProgressBar::hidden();
+                    bar = Bar::hidden();
                     self.screen.note(&Report::Lost { reason: why.clone() })?;
                     transfers.on_disconnected(&why)
                 }
@@ -219,7 +218,7 @@ impl OneShot<'_> {
                 Event::Tick => transfers.on_tick(Instant::now()),
                 Event::Typed(typed) => match (goes_on(&typed), &asked) {
                     (Some(goes_on), Some(view)) => {
-                        bar = self.bar(view.name.to_string(), view.size.unwrap_or_default());
+                        bar = self.bar(Some(view));
                         transfers.answer(None, goes_on).unwrap_or_default()
                     }
                     (None, Some(view)) => self.ask(view).map(|()| Vec::new())?,
@@ -228,7 +227,7 @@ impl OneShot<'_> {
                 Event::Input(_) => Vec::new(),
             };
             if let Some(view) = transfers.views().first() {
-                bar.set_position(view.moved_bytes);
+                bar.show(view);
             }
         }
     }
@@ -253,15 +252,10 @@ impl OneShot<'_> {
         self.events.read_typed().map_err(|source| ClientError::System { what: what(), source })
     }
 
-    /// A bar on standard error; indicatif shows it at a terminal alone, and it goes when dropped.
-    fn bar(&self, name: String, bytes: u64) -> ProgressBar {
-        if self.screen.json || self.screen.quiet {
-            return ProgressBar::hidden();
-        }
-        let template = "{msg} {percent:>3} % [{bar:24}] {decimal_bytes} of {decimal_total_bytes}, \
-                        {decimal_bytes_per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(bytes).with_style(style).with_message(name)
+    /// A bar, where a person waits.
+    fn bar(&self, view: Option<&View>) -> Bar {
+        let shown = view.filter(|_| !self.screen.json && !self.screen.quiet);
+        shown.map_or_else(Bar::hidden, Bar::start)
     }
 }
 

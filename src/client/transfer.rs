@@ -107,6 +107,10 @@ pub struct View {
     pub moved_bytes: u64,
     /// Octets that there are, once that is known.
     pub size: Option<u64>,
+    /// Packets that carried octets for a second time.
+    pub resent_packets: u64,
+    /// The round trip, once it has been measured.
+    pub srtt: Option<Duration>,
     /// What is happening with it.
     pub stage: &'static str,
     /// Since when.
@@ -247,6 +251,8 @@ impl Asked {
             direction: self.want.direction(),
             moved_bytes: 0,
             size: None,
+            resent_packets: 0,
+            srtt: None,
             stage,
             since: self.at,
         }
@@ -305,8 +311,14 @@ impl Transfer {
             Side::Put(Put { digest: None, .. }) => "being read for its digest",
             Side::Put(_) => "being verified by the server",
         };
-        let moved_bytes = self.moving.progress.moved_bytes();
-        View { moved_bytes, size: Some(self.size), ..self.asked.view(stage) }
+        let progress = &self.moving.progress;
+        View {
+            moved_bytes: progress.moved_bytes(),
+            size: Some(self.size),
+            resent_packets: progress.resent_packets(),
+            srtt: progress.srtt(),
+            ..self.asked.view(stage)
+        }
     }
 }
 

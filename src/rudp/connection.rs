@@ -193,6 +193,11 @@ impl Connection {
         self.stats
     }
 
+    /// The smoothed round trip, once one has been measured.
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.is_measured().then(|| self.rtt.srtt())
+    }
+
     /// Octets of packets in flight, and how many may be.
     pub fn in_flight_and_window(&self) -> (u64, u64) {
         (self.sent.bytes_in_flight(), self.window_bytes())

@@ -88,6 +88,9 @@ impl Transfer {
 
     pub(super) fn poll_events(&mut self) {
         self.progress.set(self.connection.moved_bytes(), self.connection.stats().packets_resent);
+        if let Some(srtt) = self.connection.srtt() {
+            self.progress.set_srtt(srtt);
+        }
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Established => {

@@ -19,7 +19,7 @@ mod worker;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use digest::{Followed, digest_before};
 
@@ -32,6 +32,8 @@ pub struct Progress {
     moved_bytes: AtomicU64,
     resent_packets: AtomicU64,
     first_byte_at: OnceLock<Instant>,
+    /// In microseconds; 0 is not known.
+    srtt_us: AtomicU64,
 }
 
 impl Progress {
@@ -43,6 +45,11 @@ impl Progress {
     /// Packets that carried octets for a second time; a receiver counts those that came twice or filled a gap.
     pub fn resent_packets(&self) -> u64 {
         self.resent_packets.load(Ordering::Relaxed)
+    }
+
+    /// The smoothed round trip of the UDP connection that carries it, once that has been measured.
+    pub fn srtt(&self) -> Option<Duration> {
+        Some(self.srtt_us.load(Ordering::Relaxed)).filter(|&us| us > 0).map(Duration::from_micros)
     }
 
     /// Whether the connection that carries it is open.
@@ -67,6 +74,10 @@ impl Progress {
     pub(crate) fn set(&self, moved_bytes: u64, resent_packets: u64) {
         self.moved_bytes.store(moved_bytes, Ordering::Relaxed);
         self.resent_packets.store(resent_packets, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_srtt(&self, srtt: Duration) {
+        self.srtt_us.store(u64::try_from(srtt.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
