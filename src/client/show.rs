@@ -13,9 +13,6 @@ use super::terminal::rows::{Layout, Span, Style, wrap};
 use super::terminal::{self, Terminal};
 use crate::wire::text::sanitise;
 
-/// How far the second row of a line is indented. Ours: behind the time, which no text can stand under.
-const INDENT: usize = 6;
-
 /// No more than one sound in this time. Ours: a room that says our nick all the time is no alarm.
 const RING_EVERY: Duration = Duration::from_secs(1);
 
@@ -157,7 +154,7 @@ impl Screen {
     /// Shows the line being typed, and the cursor before this octet of it.
     pub fn draw(&mut self, prompt: &[Span], (line, cursor): (&str, usize)) -> Result<(), ClientError> {
         self.with_terminal(|terminal, colour| {
-            let (columns, rows) = terminal.size();
+            let (columns, rows) = terminal::size();
             // Half of the screen is for the others.
             terminal.draw(Layout::new(prompt, line, cursor, columns, rows / 2, colour))
         })
@@ -234,8 +231,8 @@ impl Screen {
     }
 
     fn write_spans(&mut self, spans: &[Span]) -> io::Result<()> {
-        let columns = self.terminal.as_ref().map_or(ENDLESS, |terminal| terminal.size().0);
-        let rows = wrap(spans, columns, INDENT, self.colour).join("\n");
+        let columns = self.terminal.as_ref().map_or(ENDLESS, |_| terminal::size().0);
+        let rows = wrap(spans, columns, terminal::INDENT, self.colour).join("\n");
         self.write_line(&rows)
     }
 
@@ -273,12 +270,17 @@ fn time() -> String {
 
 /// Logs to standard error, each event on one line; at a terminal above the line being typed.
 pub fn log_to_stderr(level: log::LevelFilter) {
+    let at_terminal = io::stderr().is_terminal();
     let mut builder = env_logger::Builder::new();
-    builder.filter_module("packetboat", level).parse_default_env().format(|out, record| {
-        let (time, words) = (out.timestamp(), sanitise(&record.args().to_string()));
-        writeln!(out, "[{time} {:<5} {}] {words}", record.level(), record.target())
+    builder.filter_module("packetboat", level).parse_default_env().format(move |out, record| {
+        let words = sanitise(&record.args().to_string());
+        match record.level() {
+            // People look at it, and know what day it is.
+            log::Level::Error | log::Level::Warn if at_terminal => writeln!(out, "{} ! {words}", time()),
+            level => writeln!(out, "[{} {level:<5} {}] {words}", out.timestamp(), record.target()),
+        }
     });
-    if io::stderr().is_terminal() {
+    if at_terminal {
         builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
     }
     builder.init();

@@ -174,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn sanitised_text_is_printable_and_stays_as_it_is(text in any::<String>()) {
+        fn f5_sanitised_text_is_printable_and_stays_as_it_is(text in any::<String>()) {
             let shown = sanitise(&text);
             let clean = shown.chars().all(|c| is_printable(c) || c == '\u{fe0f}');
             prop_assert!(clean);

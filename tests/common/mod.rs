@@ -7,6 +7,7 @@ pub(crate) mod crowd;
 pub(crate) mod files;
 pub(crate) mod names;
 pub(crate) mod person;
+pub(crate) mod pty;
 pub(crate) mod scripted;
 pub(crate) mod strings;
 

@@ -27,13 +27,16 @@ use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use self::keys::{Key, Keys};
-use self::rows::Layout;
+use self::rows::{Layout, Span, Style, wrap};
 
 /// Reads of the keyboard not yet looked at. Ours: few, the terminal itself waits.
 const AHEAD_MAX: usize = 16;
 
 /// After Escape, what belongs to the same key follows within this. Ours: a slow line carries it, and nobody sees it.
 const ESCAPE_WAIT: Duration = Duration::from_millis(50);
+
+/// How far the second row of a line is indented. Ours: behind the time, so that no text can stand there.
+pub const INDENT: usize = 6;
 
 /// The width of a terminal that does not tell.
 const COLUMNS_DEFAULT: usize = 80;
@@ -48,7 +51,8 @@ const LEAVE: &str = "\x1b[?2004l";
 /// How the terminal was before.
 static COOKED: OnceLock<Termios> = OnceLock::new();
 
-static FACE: Mutex<Face> = Mutex::new(Face { is_open: false, area: None, drawn_columns: COLUMNS_DEFAULT });
+static FACE: Mutex<Face> =
+    Mutex::new(Face { is_open: false, area: None, drawn_columns: COLUMNS_DEFAULT, was_suspended: false });
 
 /// What is on the screen and ours.
 struct Face {
@@ -57,6 +61,8 @@ struct Face {
     area: Option<Layout>,
     /// How wide the screen was then.
     drawn_columns: usize,
+    /// We have stopped ourselves, and have not heard yet that we go on.
+    was_suspended: bool,
 }
 
 /// What a person does at the terminal.
@@ -100,14 +106,6 @@ impl Terminal {
         Ok(Terminal(()))
     }
 
-    /// Columns and rows, now. The last column stays free: a terminal differs from the next in what it does there.
-    pub fn size(&self) -> (usize, usize) {
-        let size = tcgetwinsize(io::stdout()).ok();
-        let known = |number: u16, default| if number == 0 { default } else { usize::from(number) };
-        let columns = size.map_or(COLUMNS_DEFAULT, |size| known(size.ws_col, COLUMNS_DEFAULT));
-        (columns.saturating_sub(1).max(2), size.map_or(ROWS_DEFAULT, |size| known(size.ws_row, ROWS_DEFAULT)))
-    }
-
     /// Writes lines above the line being typed. `text` holds nothing that moves the cursor but its line ends.
     pub fn print(&self, text: &str) -> io::Result<()> {
         FACE.lock().print(text)
@@ -146,11 +144,19 @@ impl Terminal {
         restore();
         // All of it, as the terminal would: `cargo run` waits for us.
         kill_current_process_group(Signal::TSTP)?;
-        self.resume()
+        // Perhaps nothing has stopped: there may be no shell that could go on with us.
+        self.take_again()?;
+        FACE.lock().was_suspended = true;
+        Ok(())
     }
 
-    /// Takes the terminal again.
+    /// Goes on after a stop, whoever has asked for it: the terminal may have been somebody else's meanwhile.
     pub fn resume(&self) -> io::Result<()> {
+        // After our own stop all is as it should be.
+        if std::mem::take(&mut FACE.lock().was_suspended) { Ok(()) } else { self.take_again() }
+    }
+
+    fn take_again(&self) -> io::Result<()> {
         set_raw()?;
         let mut face = FACE.lock();
         (face.is_open, face.area) = (true, None);
@@ -203,10 +209,20 @@ impl Face {
     }
 }
 
-/// Writes lines above the line being typed, where there is one; else gives `false`. For the logger.
-pub fn print_above(text: &str) -> bool {
+/// Writes a line above the line being typed, where there is one; else gives `false`. For the logger.
+pub fn print_above(line: &str) -> bool {
+    let rows = wrap(&[Span::new(Style::PLAIN, line)], size().0, INDENT, false).join("\n");
     let mut face = FACE.lock();
-    face.is_open && face.print(text).is_ok()
+    face.is_open && face.print(&rows).is_ok()
+}
+
+/// Columns and rows of the screen, now. The last column stays free: one terminal differs from the next in what it does
+/// there.
+pub fn size() -> (usize, usize) {
+    let size = tcgetwinsize(io::stdout()).ok();
+    let known = |number: u16, default| if number == 0 { default } else { usize::from(number) };
+    let columns = size.map_or(COLUMNS_DEFAULT, |size| known(size.ws_col, COLUMNS_DEFAULT));
+    (columns.saturating_sub(1).max(2), size.map_or(ROWS_DEFAULT, |size| known(size.ws_row, ROWS_DEFAULT)))
 }
 
 /// Leaves the terminal as it was before, whatever else goes wrong.
