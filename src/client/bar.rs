@@ -11,7 +11,10 @@ use super::transfers::View;
 /// A longer name is cut. Ours: it leaves room for the rest in 60 columns.
 const NAME_CHARS_MAX: usize = 24;
 
-/// What has moved, on two rows that fit 60 columns; a narrower window cuts the second one.
+/// A window of fewer columns gets a shorter bar.
+const COLUMNS_WIDE: usize = 60;
+
+/// What has moved, on two rows.
 #[derive(Debug)]
 pub(super) struct Bar(ProgressBar);
 
@@ -27,12 +30,13 @@ impl Bar {
         if !terminal::can_edit() {
             return Bar::hidden();
         }
-        let template = "{msg} {percent:>3} % [{bar:20.green}] {eta} left\n{prefix}";
+        let places = if terminal::size().0 < COLUMNS_WIDE { 8 } else { 20 };
+        let template = format!("{{msg}} {{percent:>3}} % [{{bar:{places}.green}}] {{eta}} left\n{{prefix}}");
         // A name is chosen by others, but holds nothing that is not printable.
         let name: String = view.name.as_str().chars().take(NAME_CHARS_MAX).collect();
         let bar = ProgressBar::new(view.size.unwrap_or_default()).with_message(name);
         bar.set_style(
-            ProgressStyle::with_template(template)
+            ProgressStyle::with_template(&template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> "),
         );

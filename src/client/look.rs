@@ -12,11 +12,11 @@ const NICK_STYLES: [Style; 10] = [
     Style("35"),
     Style("36"),
     Style("34"),
-    Style("1;32"),
+    Style("1;34"),
     Style("1;33"),
     Style("1;35"),
     Style("1;36"),
-    Style("1;34"),
+    Style("1;32"),
 ];
 
 /// The colour of a nick: the same wherever it is seen (FNV-1a, 32 bits).
