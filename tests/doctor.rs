@@ -29,11 +29,8 @@ fn doctor(server: &TestServer, arguments: &[&str]) -> (Output, Duration) {
 /// The last object of `--json`.
 fn diagnosis(output: &Output) -> Value {
     let objects = stdout(output);
-    let values = objects.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
-    values
-        .filter(|value| value["type"] == "diagnosis")
-        .next_back()
-        .unwrap_or_else(|| panic!("{}", told(output)))
+    let mut values = objects.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    values.rfind(|value| value["type"] == "diagnosis").unwrap_or_else(|| panic!("{}", told(output)))
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Run on every push (and at night): R7 500 connections (10,000 from 1,000 addresses, three times), R10 2,000 resets
 //! (30 s of 5,000/s), R14 2,000 logins (100,000) and 200 who leave at once (500).
 
+#![allow(clippy::print_stdout, reason = "figures, for whoever asks with --nocapture")]
+
 mod common;
 
 use std::io::Write as _;
@@ -156,7 +158,10 @@ fn r8_who_is_answered_whole_in_a_room_of_long_nicks() {
     let server = TestServer::start(&["--max-outbox", "16K"]);
     let nick = |number: usize| -> String {
         let digits: Vec<usize> = (0..24).map(|place| number / 16_usize.pow(place.min(6)) % 16).collect();
-        digits.into_iter().map(|digit| char::from_u32(0x10330 + digit as u32).expect("Gothic")).collect()
+        digits
+            .into_iter()
+            .map(|digit| char::from_u32(0x10330 + u32::try_from(digit).expect("a digit")).expect("Gothic"))
+            .collect()
     };
     let room: Vec<RawClient> =
         (0..members).map(|number| server.login(&format!("{} quiet", nick(number)))).collect();

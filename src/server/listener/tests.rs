@@ -62,7 +62,11 @@ impl Drop for Accepting {
 fn r13_every_second_thread_is_refused() {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
     fn every_second(builder: Builder, reader: Reader) -> io::Result<JoinHandle<()>> {
-        if STARTED.fetch_add(1, Ordering::Relaxed) % 2 == 0 { refusal() } else { builder.spawn(reader) }
+        if STARTED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            refusal()
+        } else {
+            builder.spawn(reader)
+        }
     }
     let accepting = Accepting::new(every_second);
     let mut members = Vec::new();
