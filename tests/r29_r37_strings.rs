@@ -68,7 +68,7 @@ fn r29_nothing_that_unicode_calls_invisible_is_printable() {
         panic!("{parsed:?}")
     };
     let ranges = class.ranges();
-    assert!(ranges.len() > 30, "{ranges:?}");
+    assert!(ranges.len() >= 20, "{ranges:?}");
     // Private use is two whole planes: its ends will do.
     for c in ranges.iter().flat_map(|range| (range.start()..=range.end()).take(4_096).chain([range.end()])) {
         assert!(c == '\u{fe0f}' || !is_printable(c), "U+{:04X}", u32::from(c));

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
 use super::{downloads, moves, probes, uploads};
-use crate::wire::line::{LineBuffer, PROTOCOL_LEN_MAX};
+use crate::wire::line::{LINE_LEN_MAX, LineBuffer, PROTOCOL_LEN_MAX};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
 use crate::wire::name::Nick;
 use crate::wire::{ErrorCode, WireError};
@@ -66,7 +66,7 @@ struct Session {
     stage: Stage,
     strikes: u32,
     bucket: Option<Bucket>,
-    /// Since when lines have been waiting behind each other for the rate.
+    /// Since when lines have been waiting for the rate, with more of them behind than a buffer holds.
     pressed_since: Option<Instant>,
     /// The socket's current read timeout; setting it costs a system call.
     timeout: Duration,
@@ -131,7 +131,9 @@ impl Session {
         if let Stage::Member { .. } = self.stage {
             self.stage = Stage::Member { heard_at: Instant::now(), pinged_at: None };
         }
-        if self.pressed_since.is_some() && !has_input(&self.seat.stream) {
+        // A moment without anything to read would be too sharp a test: whoever answers each answer at once may never leave
+        // one.
+        if self.pressed_since.is_some() && waiting_bytes(&self.seat.stream) <= LINE_LEN_MAX as u64 {
             self.pressed_since = None;
         }
         self.seat.pulse.listen();
@@ -382,6 +384,11 @@ impl Session {
 pub(super) fn has_input(stream: &TcpStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::IN)];
     !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+}
+
+/// How many bytes of the client wait to be read.
+fn waiting_bytes(stream: &TcpStream) -> u64 {
+    rustix::io::ioctl_fionread(stream).unwrap_or(0)
 }
 
 fn parse(line: Result<&[u8], WireError>) -> Result<ClientMessage, BadLine> {
