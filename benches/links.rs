@@ -290,9 +290,8 @@ fn print_shares(emulator: &Emulator, options: &Options) {
         for seed in 1..=options.seeds {
             let servers = [peers::our_server(&shelf), send[1..].to_vec()].concat();
             let clients = [receive.clone(), peers::our_client(&shelf, &[])];
-            let outcome = emulator
-                .run(&link, seed, peers::READY_PORT, peers::PATIENCE_S, &servers, &clients)
-                .expect_good();
+            let outcome =
+                emulator.run(&link, seed, peers::READY, peers::PATIENCE_S, &servers, &clients).expect_good();
             let seconds = peers::fetched(&outcome)["seconds"].as_f64().expect("a number");
             let slice_s = kernel_tcp::SLICE.as_secs_f64();
             let from = (SHARE_HEAD_START_S as f64 / slice_s) as usize;

@@ -30,6 +30,13 @@ impl Link {
     }
 }
 
+/// When clients may start: once the server listens there.
+#[derive(Debug, Clone, Copy)]
+pub enum Ready {
+    Tcp(u16),
+    Udp(u16),
+}
+
 /// What the emulator counted in one direction.
 #[derive(Debug, Default, Clone, Deserialize)]
 pub struct Counters {
@@ -118,13 +125,13 @@ impl Emulator {
         Some(Emulator { program: program.into(), folder: tempfile::tempdir().expect("a folder") })
     }
 
-    /// Runs a server and, once it listens on `ready_port`, the clients, which must end within `patience_s`. The commands are
+    /// Runs a server and, once it is `ready`, the clients, which must end within `patience_s`. The commands are
     /// words, none of which has a quotation mark in it.
     pub fn run(
         &self,
         link: &Link,
         seed: u64,
-        ready_port: u16,
+        ready: Ready,
         patience_s: u64,
         server: &[String],
         clients: &[Vec<String>],
@@ -134,9 +141,15 @@ impl Emulator {
         command.args(["--rate", &format!("{}mbit", link.mbit_per_s)]);
         command.args(["--rtt", &format!("{}ms", link.rtt_ms)]);
         command.args(["--loss", &link.loss.to_string()]);
-        command.args(["--seed", &seed.to_string(), "--ready-tcp", &ready_port.to_string()]);
+        command.args(["--seed", &seed.to_string()]);
+        match ready {
+            Ready::Tcp(port) => command.args(["--ready-tcp", &port.to_string()]),
+            Ready::Udp(port) => command.args(["--ready-udp", &port.to_string()]),
+        };
         command.args(["--timeout", &format!("{patience_s}s"), "--json"]).arg(&report);
         command.args(&link.options).arg("run").arg(quoted(server)).args(clients.iter().map(|it| quoted(it)));
+        // That of an earlier run shall not speak for this one.
+        let _ = std::fs::remove_file(&report);
         let output =
             command.stdin(Stdio::null()).stderr(Stdio::piped()).output().expect("LINKEM is a program");
         let complaints = String::from_utf8_lossy(&output.stderr);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::emulator::{Counters, Emulator, Link, Outcome, SERVER_IP};
+use crate::emulator::{Counters, Emulator, Link, Outcome, Ready, SERVER_IP};
 use crate::kernel_tcp;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_server");
@@ -20,7 +20,8 @@ const CLIENT: &str = env!("CARGO_BIN_EXE_client");
 pub const PORT: u16 = 55_000;
 
 /// Who listens here is ready, which for our server means that it knows the file's digest.
-pub const READY_PORT: u16 = 55_010;
+const READY_PORT: u16 = 55_010;
+pub const READY: Ready = Ready::Tcp(READY_PORT);
 
 /// Ours, for whoever is not bounded otherwise: something is broken.
 pub const PATIENCE_S: u64 = 300;
@@ -216,7 +217,7 @@ pub fn run(emulator: &Emulator, link: &Link, shelf: &Shelf, peer: &Peer, seed: u
         Peer::Ours(options) => {
             let clients = [our_client(shelf, options)];
             let outcome =
-                emulator.run(link, seed, READY_PORT, PATIENCE_S, &our_server(shelf), &clients).expect_good();
+                emulator.run(link, seed, READY, PATIENCE_S, &our_server(shelf), &clients).expect_good();
             let event = fetched(&outcome);
             assert!(shelf.take(), "what is finished is complete");
             Sample {
@@ -229,7 +230,8 @@ pub fn run(emulator: &Emulator, link: &Link, shelf: &Shelf, peer: &Peer, seed: u
         Peer::Tcp { congestion, limit_s } => {
             let folder = |name| PathBuf::from(shelf.path(name));
             let [server, client] = tcp(&folder("shelf"), &folder("target"), congestion, PORT, *limit_s);
-            let outcome = emulator.run(link, seed, PORT, PATIENCE_S, &server, &[client]).expect_good();
+            let outcome =
+                emulator.run(link, seed, Ready::Tcp(PORT), PATIENCE_S, &server, &[client]).expect_good();
             let moved = moved(&outcome);
             Sample {
                 is_complete: shelf.take(),
@@ -246,7 +248,7 @@ pub fn run(emulator: &Emulator, link: &Link, shelf: &Shelf, peer: &Peer, seed: u
 /// Fetches the file by our programs, once; `false` when it broke off. It never leaves a wrong file behind.
 pub fn get(emulator: &Emulator, link: &Link, shelf: &Shelf, seed: u64) -> bool {
     let clients = [our_client(shelf, &[])];
-    let outcome = emulator.run(link, seed, READY_PORT, PATIENCE_S, &our_server(shelf), &clients);
+    let outcome = emulator.run(link, seed, READY, PATIENCE_S, &our_server(shelf), &clients);
     is_kept(&outcome, shelf, "target/f0")
 }
 
@@ -255,7 +257,7 @@ pub fn put(emulator: &Emulator, link: &Link, shelf: &Shelf, seed: u64) -> bool {
     let address = format!("{SERVER_IP}:{PORT}");
     let file = shelf.path("shelf/f0");
     let client = words(&[CLIENT, &address, "put", &file, "--as", "back", "--udp", "--json"]);
-    let outcome = emulator.run(link, seed, READY_PORT, PATIENCE_S, &our_server(shelf), &[client]);
+    let outcome = emulator.run(link, seed, READY, PATIENCE_S, &our_server(shelf), &[client]);
     is_kept(&outcome, shelf, "shelf/back")
 }
 
@@ -274,9 +276,8 @@ fn uftp(emulator: &Emulator, link: &Link, shelf: &Shelf, peer: &Peer, kbit_per_s
     let sender =
         words(&["uftp", "-M", SERVER_IP, "-P", SERVER_IP, "-p", &port, "-R", &rate, "-B", "4000000"]);
     let sender = [sender, vec![shelf.path("shelf/f0")]].concat();
-    let udp =
-        Link { options: [link.options.clone(), words(&["--ready-udp", &port])].concat(), ..link.clone() };
-    let outcome = emulator.run(&udp, seed, READY_PORT, PATIENCE_S, &receiver, &[sender]).expect_good();
+    let ready = Ready::Udp(UFTP_PORT);
+    let outcome = emulator.run(link, seed, ready, PATIENCE_S, &receiver, &[sender]).expect_good();
     assert!(shelf.take(), "what is finished is complete");
     let told = outcome.lines.iter().map(String::as_str).chain(outcome.complaints.lines());
     let seconds = told
