@@ -240,6 +240,11 @@ impl Wire {
         }
     }
 
+    /// Octets in the queue, the one being sent among them.
+    pub fn queued_bytes(&self, now: Duration) -> u64 {
+        self.queued.iter().filter(|(leaves_at, _)| *leaves_at > now).map(|(_, len)| len).sum()
+    }
+
     fn rate_and_delay(&self, at: Duration) -> (u64, Duration) {
         let step = self.link.steps.iter().rfind(|step| step.at <= at);
         step.map_or((self.link.bytes_per_s, self.link.delay), |step| (step.bytes_per_s, step.delay))
