@@ -66,8 +66,11 @@ fn hostile_server(listed: String) -> (String, Sender<Step>) {
     let (tell, steps) = channel();
     thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a client");
-        let requests = BufReader::new(stream.try_clone().expect("a descriptor"));
-        let answers = stream.try_clone().expect("a descriptor");
+        let mut requests = BufReader::new(stream.try_clone().expect("a descriptor"));
+        let mut answers = stream.try_clone().expect("a descriptor");
+        // Who hears anything before WELCOME takes us for something else.
+        requests.read_line(&mut String::new()).expect("a HELLO");
+        answers.write_all(b"WELCOME_alice v=1 max=4096\n").expect("it listens");
         thread::spawn(move || answer(requests, answers, &listed));
         say(stream, &steps);
     });
@@ -77,7 +80,6 @@ fn hostile_server(listed: String) -> (String, Sender<Step>) {
 fn answer(requests: BufReader<TcpStream>, mut answers: TcpStream, listed: &str) {
     for request in requests.lines().map_while(Result::ok) {
         let answer = match request.split('_').next().expect("a name") {
-            "HELLO" => "WELCOME_alice v=1 max=4096\n".to_owned(),
             "WHO" => format!("USERS_1 {listed}\nUSERS_2 alice eve\n"),
             "FILES" => {
                 format!("FILES_2\nFILE_5 2026-11-20T10:00:00Z {listed}\nFILE_5 2026-11-20T10:00:00Z a.txt\n")
