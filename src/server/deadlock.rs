@@ -18,15 +18,12 @@ pub(super) fn watch() {
         let _ = Builder::new().name("deadlocks".into()).spawn(|| {
             loop {
                 thread::sleep(CHECK_EVERY);
-                for threads in check_deadlock() {
-                    for thread in threads {
-                        let _ = writeln!(
-                            io::stderr(),
-                            "deadlock: {}\n{:?}",
-                            thread.thread_id(),
-                            thread.backtrace()
-                        );
-                    }
+                let deadlocks = check_deadlock();
+                for thread in deadlocks.iter().flatten() {
+                    let (id, backtrace) = (thread.thread_id(), thread.backtrace());
+                    let _ = writeln!(io::stderr(), "deadlock: thread {id:?}\n{backtrace:?}");
+                }
+                if !deadlocks.is_empty() {
                     std::process::abort();
                 }
             }
