@@ -40,21 +40,24 @@ pub(super) enum NotProbed {
 }
 
 impl Probes {
-    /// Begins a probe in place of the owner's last one, which is given back. Those whose time is over do not count.
+    /// Begins a probe. Those that are over by that, the owner's last one and all whose time has passed, are given back.
     fn insert(
         &mut self,
         owner: MemberId,
         now: Instant,
-    ) -> Result<(TransferId, Arc<AtomicU32>, Option<TransferId>), NotProbed> {
-        self.by_owner.retain(|found, probing| *found == owner || now < probing.until);
-        let last = self.remove(owner).map(|(id, _)| id);
-        if self.by_owner.len() >= PROBING_MAX {
+    ) -> Result<(TransferId, Arc<AtomicU32>, Vec<TransferId>), NotProbed> {
+        let others =
+            self.by_owner.iter().filter(|(member, probing)| **member != owner && now < probing.until);
+        if others.count() >= PROBING_MAX {
             return Err(NotProbed::Busy);
         }
+        let is_over = |member: MemberId, probing: &Probing| member == owner || probing.until <= now;
+        let over = self.by_owner.extract_if(|member, probing| is_over(*member, probing));
+        let over: Vec<TransferId> = over.map(|(_, probing)| probing.id).collect();
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let (id, arrived) = (TransferId(self.last_id), Arc::new(AtomicU32::new(0)));
         self.by_owner.insert(owner, Probing { id, arrived: Arc::clone(&arrived), until: now + PROBE_LIFE });
-        Ok((id, arrived, last))
+        Ok((id, arrived, over))
     }
 
     /// Ends the owner's probe; gives its number, and how many packets have come.
@@ -68,10 +71,8 @@ impl Probes {
 pub(super) fn start(seat: &Seat) -> Result<(), NotProbed> {
     let hub = &seat.hub;
     let secret = moves::new_secret()?;
-    let (id, arrived, last) = hub.state.lock().probes.insert(seat.id, Instant::now())?;
-    if let Some(last) = last {
-        hub.pool.end_probe(last);
-    }
+    let (id, arrived, over) = hub.state.lock().probes.insert(seat.id, Instant::now())?;
+    over.into_iter().for_each(|over| hub.pool.end_probe(over));
     let port = hub.pool.start_probe(id, &secret, seat.peer.ip(), arrived);
     let time = Timestamp::now().round(jiff::Unit::Millisecond).unwrap_or(Timestamp::UNIX_EPOCH);
     seat.tell([ServerMessage::Probe(Probe { id, port, secret, time })]);
@@ -101,8 +102,8 @@ mod tests {
     fn a_member_has_one_probe_and_there_are_not_too_many() {
         let (mut probes, now) = (Probes::default(), Instant::now());
         let (first, ..) = probes.insert(MemberId(1), now).expect("room");
-        let (second, arrived, last) = probes.insert(MemberId(1), now).expect("in its place");
-        assert_eq!((last, first == second), (Some(first), false));
+        let (second, arrived, over) = probes.insert(MemberId(1), now).expect("in its place");
+        assert_eq!((over, first == second), (vec![first], false));
         arrived.store(3, Ordering::Relaxed);
         for member in 2..=64 {
             probes.insert(MemberId(member), now).expect("room");
