@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -165,6 +166,14 @@ fn a_server_that_is_too_old_is_said_to_be() {
     assert_exit(&output, 1, "is not known");
     let words = "unknown  udp          the server is older than this client";
     assert!(stdout(&output).contains(words), "{}", told(&output));
+}
+
+#[test]
+fn a_server_that_talks_and_never_answers_is_given_up() {
+    let begin = Instant::now();
+    let (output, _folder) = run(&["doctor"], |peer, _| while writeln!(peer.writer, "MSG_eve hi").is_ok() {});
+    assert_exit(&output, 3, "the server does not answer");
+    assert!(begin.elapsed() < PATIENCE, "and in time");
 }
 
 /// Asks for a probe by hand.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::diagnosis::{Facts, Measured, Untested, diagnose};
 use super::error::ClientError;
 use super::event::Event;
-use super::oneshot::{ANSWER_MAX, OneShot};
+use super::oneshot::{OneShot, no_answer};
 use super::report::Report;
 use crate::rudp::probe::Probe;
 use crate::rudp::{PACKET_LEN_IPV4, PACKET_LEN_IPV6, PACKET_LEN_MIN};
@@ -31,6 +31,9 @@ const SMALL_LEN: usize = 200;
 /// How long the last answers are waited for, at least and at most. Ours: it is all over within 5 s.
 const WAIT_MIN: Duration = Duration::from_millis(800);
 const WAIT_MAX: Duration = Duration::from_millis(2_500);
+
+/// How long each answer of the server is waited for, whatever else it says meanwhile. Ours: one that is slower is not well.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// How often a signal is looked for while probes are under way.
 const TICK: Duration = Duration::from_millis(50);
@@ -59,7 +62,9 @@ impl OneShot<'_> {
         for number in 0..PINGS {
             let (text, asked_at) = (format!("doctor {number}"), Instant::now());
             self.events.session.say(ClientMessage::Ping(text.clone()));
-            while !matches!(self.hear(Some(ANSWER_MAX))?, ServerMessage::Pong(answer) if answer == text) {}
+            self.answer(|message| {
+                matches!(message, ServerMessage::Pong(answer) if answer == text).then_some(())
+            })?;
             rtts.push(asked_at.elapsed());
         }
         rtts.sort_unstable();
@@ -75,13 +80,14 @@ impl OneShot<'_> {
     ) -> Result<Result<Measured, Untested>, ClientError> {
         let asked_at = Timestamp::now();
         self.events.session.say(ClientMessage::Probe(None));
-        let promise = loop {
-            match self.hear(Some(ANSWER_MAX))? {
-                ServerMessage::Probe(promise) => break promise,
-                ServerMessage::Err { code: ErrorCode::Unknown, .. } => return Ok(Err(Untested::OldServer)),
-                ServerMessage::Err { words, .. } => return Ok(Err(Untested::Refused(words))),
-                _ => {}
-            }
+        let promise = match self.answer(|message| match message {
+            ServerMessage::Probe(promise) => Some(Ok(promise)),
+            ServerMessage::Err { code: ErrorCode::Unknown, .. } => Some(Err(Untested::OldServer)),
+            ServerMessage::Err { words, .. } => Some(Err(Untested::Refused(words))),
+            _ => None,
+        })? {
+            Ok(promise) => promise,
+            Err(untested) => return Ok(Err(untested)),
         };
         let now = Timestamp::now();
         let clock_offset_s = promise.time.duration_since(asked_at).as_secs_f64()
@@ -92,14 +98,30 @@ impl OneShot<'_> {
             Err(error) => return Ok(Err(Untested::NoSocket(error.to_string()))),
         };
         self.events.session.say(ClientMessage::Probe(Some(promise.id)));
-        let arrived = loop {
-            match self.hear(Some(ANSWER_MAX))? {
-                ServerMessage::Probed(id, arrived) if id == promise.id => break arrived,
-                ServerMessage::Err { words, .. } => return Ok(Err(Untested::Refused(words))),
-                _ => {}
+        self.answer(|message| match message {
+            ServerMessage::Probed(id, arrived) if id == promise.id => {
+                // No server has had more than were sent.
+                let arrived = arrived.min(u32::try_from(probes.len()).unwrap_or(u32::MAX));
+                let probes = probes.clone();
+                Some(Ok(Measured { port: promise.port, probes, arrived, clock_offset_s }))
             }
-        };
-        Ok(Ok(Measured { port: promise.port, probes, arrived, clock_offset_s }))
+            ServerMessage::Err { words, .. } => Some(Err(Untested::Refused(words))),
+            _ => None,
+        })
+    }
+
+    /// Waits for the answer among whatever the server says.
+    fn answer<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> Result<T, ClientError> {
+        let deadline = Instant::now() + ANSWER_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(no_answer());
+            }
+            if let Some(found) = pick(self.hear(Some(left))?) {
+                return Ok(found);
+            }
+        }
     }
 
     /// Sends probes on a thread of their own, named `probe`, so that a signal still ends the client.

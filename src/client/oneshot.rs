@@ -17,7 +17,7 @@ use crate::wire::name::Nick;
 use crate::wire::text;
 
 /// How long the server may be silent when it owes an answer. Ours: with its default limits it never takes a second.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// How long to wait for the server's good-bye.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
@@ -272,6 +272,6 @@ fn goes_on(typed: &Typed) -> Option<bool> {
     }
 }
 
-fn no_answer() -> ClientError {
-    ClientError::Lost(format!("no answer within {} s", ANSWER_MAX.as_secs()))
+pub(super) fn no_answer() -> ClientError {
+    ClientError::Lost("the server does not answer".into())
 }
