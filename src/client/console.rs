@@ -254,7 +254,9 @@ impl Console<'_> {
             Command::Msg(nick, text) => self.whisper(&nick, &text, true),
             Command::Reply(text) => match self.whisperer.clone() {
                 Some(nick) => self.whisper(&nick, &text, true),
-                None => self.screen.complain("command", "nobody has whispered to you yet"),
+                None => {
+                    self.screen.complain("command", "nobody has whispered to you yet; /msg NICK TEXT begins")
+                }
             },
             Command::Who => {
                 self.typing.iter_mut().for_each(Typing::show_roll);
@@ -287,19 +289,30 @@ impl Console<'_> {
             Command::Put { path, save_as, transport } => self.put(&path, save_as, transport),
             Command::Cancel(number) => {
                 let reactions = self.transfers.cancel(number);
-                self.react_or(reactions, &format!("no transfer has the number {number}"))
+                self.react_or(
+                    reactions,
+                    &format!("no transfer has the number {number}; /transfers lists them"),
+                )
             }
             Command::Pause(number) => {
                 let reactions = self.transfers.pause(number);
-                self.react_or(reactions, &format!("no transfer that could be paused has the number {number}"))
+                self.react_or(
+                    reactions,
+                    &format!(
+                        "no transfer that could be paused has the number {number}; /transfers lists them"
+                    ),
+                )
             }
             Command::Resume(number) => {
                 let reactions = self.transfers.resume(number);
-                self.react_or(reactions, &format!("no transfer that is paused has the number {number}"))
+                self.react_or(
+                    reactions,
+                    &format!("no transfer that is paused has the number {number}; /transfers lists them"),
+                )
             }
             Command::Answer(number, goes_on) => {
                 let reactions = self.transfers.answer(number, goes_on);
-                self.react_or(reactions, "nothing was asked")
+                self.react_or(reactions, "nothing was asked; /transfers lists what is under way")
             }
             Command::Nick(nick) => {
                 self.events.session.say(ClientMessage::Nick(nick));

@@ -52,9 +52,10 @@ impl Console<'_> {
     /// Nothing that was typed while the server was away is lost without a word.
     pub(super) fn tell_unsaid(&mut self) -> Result<(), ClientError> {
         match self.events.session.unsaid() {
-            count if count > 0 && !self.events.is_connected() => {
-                self.screen.complain("unsaid", &format!("{} not said: the server is away", lines(count)))
-            }
+            count if count > 0 && !self.events.is_connected() => self.screen.complain(
+                "unsaid",
+                &format!("{} not said: the server is away; say it again when it is back", lines(count)),
+            ),
             _ => Ok(()),
         }
     }
