@@ -58,7 +58,7 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Errand>,
 
-    /// Print one JSON object per event on stdout, and nothing else (docs/JSON.md)
+    /// One JSON object per event on stdout, and nothing else (docs/JSON.md)
     #[arg(long, global = true)]
     json: bool,
 
@@ -69,7 +69,7 @@ struct Cli {
     #[arg(long, global = true)]
     plain: bool,
 
-    /// When to use colours: at a terminal unless NO_COLOR is set, always, or never
+    /// Colours: auto (unless NO_COLOR is set), always or never
     #[arg(
         long,
         global = true,
@@ -88,7 +88,7 @@ struct Cli {
     #[arg(short, long, global = true)]
     yes: bool,
 
-    /// Say the Python projects' code words (get_users ...) instead of obeying them
+    /// Say the Python projects' code words instead of obeying them
     #[arg(long, global = true)]
     no_legacy: bool,
 
@@ -96,7 +96,7 @@ struct Cli {
     #[arg(long, global = true)]
     verbatim: bool,
 
-    /// Come back so long when the connection is lost [default: 300; 60 in scripts]
+    /// Come back so long when cut off [default: 300; 60 in scripts]
     #[arg(long, global = true, value_name = "SEC")]
     reconnect_for: Option<u32>,
 

@@ -14,7 +14,7 @@ use crate::rudp::{ArqScheme, PACKET_LEN_IPV4, PACKET_LEN_MIN};
 /// The flags.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TuningArgs {
-    /// Simulate faults: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1%,corrupt=1%,seed=7
+    /// Simulate faults: loss=10%,delay=20ms,jitter=5ms,reorder=5%,dup=1% ...
     #[arg(long, global = true, value_name = "SPEC")]
     simulate: Option<FaultSpec>,
 
@@ -22,7 +22,7 @@ pub struct TuningArgs {
     #[arg(long, global = true, value_name = "SCHEME")]
     arq: Option<ArqScheme>,
 
-    /// The congestion controller: fixed, fixed:PACKETS, aimd, cubic or bbr; also of what this side sends over TCP
+    /// Congestion control: fixed[:PACKETS], aimd, cubic or bbr; for TCP too
     #[arg(long, global = true, value_name = "NAME")]
     cc: Option<ControllerKind>,
 
