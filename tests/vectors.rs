@@ -138,6 +138,8 @@ fn the_vectors_open_to_their_bodies() {
             .collect();
         let opened = Keys::new(&secret(), vector.sealer).open(vector.number, &mut packet).map(<[u8]>::to_vec);
         assert_eq!(opened.as_deref(), Some(&vector.body[..]), "{}", vector.name);
-        assert!(Body::parse(vector.kind, &vector.body).is_ok(), "{}", vector.name);
+        // A probe is no packet of a connection, so it has no body that one reads.
+        let is_read = Body::parse(vector.kind, &vector.body).is_ok();
+        assert_eq!(is_read, vector.kind != Kind::Probe, "{}", vector.name);
     }
 }
