@@ -79,17 +79,16 @@ impl Drop for Shelf {
 fn play() -> String {
     let shelf = Shelf::open();
     let mut bob = shelf.client(&[]);
-    bob.see_text("bob>");
+    bob.see_text("1 here: bob");
     let mut alice = RawClient::connect(shelf.address);
     alice.send("HELLO_alice\nALL_hello bob, snake_case stays_whole\n");
     bob.see_text("stays_whole");
-    bob.type_line("hello alice");
+    say(&mut bob, "hello alice");
     hear(&mut alice, "MSG_bob hello alice");
     alice.send("PM_bob meet me at five\n");
     bob.see_text("meet me at five");
-    bob.type_line("/r agreed");
+    say(&mut bob, "/r agreed");
     hear(&mut alice, "PM_bob agreed");
-    bob.see("the answer", |rows| rows.iter().filter(|row| row.contains("agreed")).count() >= 1);
     for (typed, seen) in [
         ("/files", "waves.gif"),
         ("/get 1", "fetched lore.txt"),
@@ -97,12 +96,12 @@ fn play() -> String {
         ("/yes", "fetched voyage.avi"),
         ("/put report.pdf", "bob put report.pdf (2.2 MB)"),
     ] {
-        bob.type_line(typed);
+        say(&mut bob, typed);
         bob.see_text(seen);
     }
     alice.send("PM_bob only you hear this\nQUIT\n");
     bob.see_text("alice left");
-    bob.type_line("/quit");
+    say(&mut bob, "/quit");
     let talked = bob.end();
     let fetched = shelf.client(&["get", "voyage.avi", "-y", "--simulate", "loss=10%"]).end();
     assert_eq!((talked.0, fetched.0), (Some(0), Some(0)), "{talked:?} {fetched:?}");
@@ -110,6 +109,12 @@ fn play() -> String {
     let screen = |rows: Vec<String>| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
     let (greeting, talked, fetched) = (&shelf.greeting, screen(talked.1), screen(fetched.1));
     shelf.with_default_ports(&format!("{SERVER}{greeting}\n{TALK}{talked}\n{FETCH}{fetched}"))
+}
+
+/// Types at a prompt, as a person does who looks at the screen.
+fn say(bob: &mut Person, line: &str) {
+    bob.see("the prompt", |rows| rows.last().is_some_and(|row| row == "bob>"));
+    bob.type_line(line);
 }
 
 fn hear(alice: &mut RawClient, line: &str) {
@@ -130,7 +135,8 @@ fn masked(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let mut out = Vec::new();
     for (at, &word) in words.iter().enumerate() {
-        let is_clock = is_number(word) && (word.contains(':') || word.matches('-').count() == 2);
+        let is_clock =
+            is_number(word) && (word.contains(':') && !word.ends_with(':') || word.matches('-').count() == 2);
         let is_measured = is_number(word) && words.get(at + 1).is_some_and(|next| is_unit(next));
         let is_its_unit = at > 0 && is_number(words[at - 1]) && is_unit(word);
         out.push(if is_clock || is_measured || is_its_unit { "~" } else { word });
@@ -140,7 +146,7 @@ fn masked(line: &str) -> String {
 
 /// What can be compared: a slow machine tells more on the way of a long transfer.
 fn comparable(transcript: &str) -> Vec<String> {
-    let is_milestone = |line: &&str| line.starts_with("* download") && line.contains(" % (");
+    let is_milestone = |line: &&str| line.contains("* download") && line.contains(" % (");
     transcript.lines().filter(|line| !is_milestone(line)).map(masked).collect()
 }
 
@@ -167,7 +173,7 @@ fn the_readmes_session_is_what_the_screen_shows() {
 fn only_what_differs_from_run_to_run_is_put_out_of_sight() {
     assert_eq!(
         masked("fetched a: 67.7 MB in 3.1 s (21.9 MB/s, udp, 12 packets resent), BLAKE3 ok, downloads/a"),
-        "fetched a: 67.7 MB in ~ ~ (~ ~ udp), BLAKE3 ok, downloads/a"
+        "fetched a: 67.7 MB in ~ ~ ~ ~ udp), BLAKE3 ok, downloads/a"
     );
     assert_eq!(masked("  2    257 kB  2026-11-21 10:55  b.png"), "  2    257 kB  ~ ~  b.png");
     assert_eq!(
