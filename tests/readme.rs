@@ -57,7 +57,7 @@ impl Shelf {
 
     fn client(&self, arguments: &[&str]) -> Person {
         let address = self.address.to_string();
-        Person::start(self.folder.path(), &[&[&*address, "bob"], arguments].concat(), 100)
+        Person::start(self.folder.path(), &[&[&*address, "bob"], arguments].concat(), 120)
     }
 
     /// Ports as they are by default.
@@ -79,7 +79,8 @@ impl Drop for Shelf {
 fn play() -> String {
     let shelf = Shelf::open();
     let mut bob = shelf.client(&[]);
-    bob.see_text("1 here: bob");
+    bob.see_text("* 1 here: bob");
+    bob.see_text("bob>");
     let mut alice = RawClient::connect(shelf.address);
     alice.send("HELLO_alice\nALL_hello bob, snake_case stays_whole\n");
     bob.see_text("stays_whole");

@@ -199,7 +199,7 @@ fn s23_a_person_in_the_room_is_asked_at_forty_per_cent() {
     terminal.wait_for("! big.bin: declined");
     terminal.press("\x04");
     assert_eq!(terminal.end().code(), Some(0));
-    assert!(!terminal.folder.path().join("downloads/other.bin").exists());
+    assert!(!terminal.folder.join("downloads/other.bin").exists());
 
     let mut terminal = alice(&server, &["-y"], &[]);
     terminal.press("/get big.bin\r");

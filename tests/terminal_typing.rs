@@ -191,7 +191,7 @@ fn tab_completes_nicks_commands_shared_files_and_paths() {
     terminal.press("e\t\r");
     let rows = terminal.wait_for("fetched lore of the sea.txt");
     assert!(!rows.join("\n").contains("  1  "), "{rows:#?}");
-    fs::write(terminal.folder.path().join("report.pdf"), "y").expect("written");
+    fs::write(terminal.folder.join("report.pdf"), "y").expect("written");
     terminal.press("/put rep\t\r");
     terminal.wait_for("put report.pdf: 1 B");
     terminal.press("/he\tput\r");
@@ -214,7 +214,7 @@ fn what_was_typed_can_be_found_again() {
     terminal.press("\x1b[A\x1b[A");
     terminal.wait_for_last("alice> second thing");
     terminal.press("\x03\x03");
-    let history = terminal.folder.path().join(".local/state/packetboat/history");
+    let history = terminal.folder.join(".local/state/packetboat/history");
     let kept = fs::read_to_string(&history).expect("a history");
     assert_eq!(kept, "first thing\nsecond thing\nfirst thing\n");
 }

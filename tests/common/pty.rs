@@ -1,10 +1,11 @@
 //! A real program at a pseudo-terminal, and the screen that a person would see.
 #![allow(dead_code, reason = "each story uses its part")]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +19,10 @@ use tempfile::TempDir;
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What whoever runs the tests may have set.
+const UNSET: [&str; 7] =
+    ["COLUMNS", "LINES", "NO_COLOR", "PACKETBOAT_NICK", "PACKETBOAT_SERVER", "RUST_LOG", "XDG_STATE_HOME"];
+
 /// A program at a terminal of its own; killed when dropped.
 pub(crate) struct Terminal {
     child: Child,
@@ -25,7 +30,9 @@ pub(crate) struct Terminal {
     keyboard: Option<File>,
     shown: Arc<(Mutex<Shown>, Condvar)>,
     /// Where the program runs; its home, too.
-    pub(crate) folder: TempDir,
+    pub(crate) folder: PathBuf,
+    /// The folder, where it is nobody else's.
+    own_folder: Option<TempDir>,
 }
 
 /// What the program has written.
@@ -49,13 +56,27 @@ impl Terminal {
         variables: &[(&str, &str)],
     ) -> Terminal {
         let folder = TempDir::new().expect("a folder");
+        let mut terminal = Self::start_in(folder.path(), columns, rows, program, arguments, variables);
+        terminal.own_folder = Some(folder);
+        terminal
+    }
+
+    /// The same in a folder of the caller's.
+    pub(crate) fn start_in(
+        folder: &Path,
+        columns: u16,
+        rows: u16,
+        program: impl AsRef<Path>,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> Terminal {
         let (pty, pts) = open().expect("a pseudo-terminal");
         pty.resize(pty_process::Size::new(rows, columns)).expect("a size");
-        let mut command = Command::new(program.as_ref()).args(arguments).current_dir(folder.path());
-        for name in ["NO_COLOR", "RUST_LOG", "XDG_STATE_HOME"] {
+        let mut command = Command::new(program.as_ref()).args(arguments).current_dir(folder);
+        for name in UNSET {
             command = command.env_remove(name);
         }
-        command = command.env("TERM", "xterm").env("HOME", folder.path()).envs(variables.iter().copied());
+        command = command.env("TERM", "xterm").env("HOME", folder).envs(variables.iter().copied());
         let child = command.spawn(pts).expect("the program starts");
         let keyboard = File::from(OwnedFd::from(pty));
         let mut screen = keyboard.try_clone().expect("a descriptor");
@@ -80,7 +101,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal { child, keyboard: Some(keyboard), shown, folder }
+        Terminal { child, keyboard: Some(keyboard), shown, folder: folder.to_owned(), own_folder: None }
     }
 
     fn keyboard(&self) -> &File {
@@ -171,14 +192,27 @@ impl Terminal {
     /// Waits for the end of the program and of what it writes.
     pub(crate) fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
+        let mut shown = self.shown.0.lock();
+        while !shown.ended && !shown.hung_up {
+            let is_late = self.shown.1.wait_until(&mut shown, deadline).timed_out();
+            assert!(!is_late, "it does not end:\n{}", rows_of(&shown).join("\n"));
+        }
+        drop(shown);
         loop {
+            // std has no wait with a time limit.
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
             }
-            let screen = rows_of(&self.shown.0.lock()).join("\n");
-            assert!(Instant::now() < deadline, "it does not end:\n{screen}");
+            assert!(Instant::now() < deadline, "it does not end");
             thread::yield_now();
         }
+    }
+
+    /// The rows of the screen as they are now, but for the empty ones at its end.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let mut rows = rows_of(&self.shown.0.lock());
+        rows.truncate(rows.iter().rposition(|row| !row.is_empty()).map_or(0, |at| at + 1));
+        rows
     }
 }
 
