@@ -114,7 +114,7 @@ fn play() -> String {
 
 /// Types at a prompt, as a person does who looks at the screen.
 fn say(bob: &mut Person, line: &str) {
-    bob.see("the prompt", |rows| rows.last().is_some_and(|row| row == "bob>"));
+    bob.see("the prompt", |rows| rows.iter().rfind(|row| !row.is_empty()).is_some_and(|row| row == "bob>"));
     bob.type_line(line);
 }
 

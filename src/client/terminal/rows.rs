@@ -98,7 +98,8 @@ fn break_between_words(cells: &[Cell], first: usize, rest: usize) -> Vec<Range<u
             }
             let end = if word > begin { word } else { at };
             rows.push(begin..end);
-            (begin, word, used) = (end, end, cells[end..at].iter().map(|cell| cell.columns).sum());
+            // Measured again: what moves down may be too wide for a row that is indented.
+            (begin, word, used, at) = (end, end, 0, end);
             continue;
         }
         used += cells[at].columns;
@@ -226,6 +227,7 @@ mod tests {
         assert_eq!(plain("one two three", 7, 1), ["one two", " three"]);
         assert_eq!(plain("abcdefghij", 4, 1), ["abcd", " efg", " hij"]);
         assert_eq!(plain("ab abcdefghij", 4, 0), ["ab ", "abcd", "efgh", "ij"]);
+        assert_eq!(plain(" abcdefghi", 8, 6), [" ", "  abcdef", "  ghi"]);
         assert_eq!(plain("漢字漢字漢", 5, 0), ["漢字", "漢字", "漢"]);
         assert_eq!(plain("", 5, 0), [""]);
     }
