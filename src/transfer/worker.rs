@@ -125,6 +125,8 @@ impl Worker {
         self.ready.clear();
         self.blocked = None;
         self.send_buffer = vec![0; DATAGRAM_LEN_MAX];
+        // What the interrupted turn was woken for may still wait in the channel: a command, or the end.
+        self.waker.wake();
     }
 
     fn work(&mut self) {
