@@ -142,7 +142,9 @@ impl PartFile {
             (state.written, state.boot) = (state.synced, boot);
         }
         state.written = state.written.min(file.metadata().ok()?.len());
-        Some(PartFile { file, path, state, state_file, is_over: false })
+        let part = PartFile { file, path, state, state_file, is_over: false };
+        part.trim();
+        Some(part)
     }
 
     /// The open file, for reading and writing.
@@ -188,6 +190,18 @@ impl PartFile {
         text.resize(STATE_LEN - 1, b' ');
         text.push(b'\n');
         self.state_file.write_all_at(&text, 0)
+    }
+
+    /// Gives back the room that was set aside behind what is written.
+    pub fn trim(&self) {
+        let trimmed = self.file.metadata().and_then(|meta| {
+            // Only where there is some: it makes the file look new, and an old leftover shall be seen to be old.
+            let is_roomy = meta.blocks() * 512 > meta.len() + PREFIX_LEN;
+            if is_roomy { self.file.set_len(meta.len()) } else { Ok(()) }
+        });
+        if let Err(error) = trimmed {
+            log::debug!("{}: could not be trimmed: {error}", self.path.display());
+        }
     }
 
     /// Gives the file its final name; never overwrites.

@@ -310,6 +310,7 @@ impl Drop for Sink {
         if let Err(error) = noted {
             log::debug!("{}: could not be noted: {error}", self.part.path().display());
         }
+        self.part.trim();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::transfer::part::tests::names;
 use proptest::prelude::*;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn name(text: &str) -> FileName {
     FileName::parse(text).expect("a file name")
@@ -121,6 +121,27 @@ fn an_absent_folder_is_made_for_a_folder_target_alone() {
         Sink::create(&Target::Path(folder.path().join("no/a")), &Origin::new(1)).expect_err("no folder");
     assert!(error.to_string().contains("No such file or directory"), "{error}");
     assert!(Sink::create(&Target::Path("/".into()), &Origin::new(1)).is_err());
+}
+
+#[test]
+fn what_was_set_aside_does_not_stay_behind_in_a_leftover() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = Target::Folder(folder.path().into(), name("a"));
+    let mut sink = Sink::create(&target, &Origin::new(20 << 20)).expect("a sink");
+    sink.write(0, &vec![1; 3 << 20]).expect("written");
+    let part = sink.part_path().to_owned();
+    let room = || fs::metadata(&part).expect("there").blocks() * 512;
+    let before = room();
+    drop(sink);
+    // Where the filesystem sets nothing aside there is nothing to give back.
+    assert!(room() <= before && room() <= (3 << 20) + (1 << 20), "{} of {before}", room());
+    assert_eq!(fs::metadata(&part).expect("there").len(), 3 << 20);
+    // A run that was killed could not give it back: the next one does.
+    let file = File::options().write(true).open(&part).expect("there");
+    let _ = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 3 << 20, 8 << 20);
+    drop(file);
+    let sink = Sink::leftover(&target, |_| true).expect("a leftover");
+    assert!(sink.start() == 3 << 20 && room() <= (3 << 20) + (1 << 20), "{}", room());
 }
 
 proptest! {
