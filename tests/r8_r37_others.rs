@@ -191,6 +191,17 @@ fn r31_a_long_text_from_a_pipe_is_said_whole() {
 }
 
 #[test]
+fn r31_a_paste_that_fits_a_buffer_is_never_a_flood() {
+    // Three seconds of lines in one write, and pressure ends after half a second.
+    let server = TestServer::start(&["--rate", "100", "--max-pressure", "0.5"]);
+    let mut alice = server.login("alice");
+    alice.send((0..300).map(|number| format!("PING_{number}\n")).collect::<String>());
+    for number in 0..300 {
+        assert_eq!(alice.line(), format!("PONG_{number}"));
+    }
+}
+
+#[test]
 fn r31_no_requests_are_cheaper_than_lines() {
     let server = TestServer::start(&["--max-pressure", "0.5"]);
     let judge = &|(number, line): (usize, &str)| {

@@ -131,11 +131,6 @@ impl Session {
         if let Stage::Member { .. } = self.stage {
             self.stage = Stage::Member { heard_at: Instant::now(), pinged_at: None };
         }
-        // A moment without anything to read would be too sharp a test: whoever answers each answer at once may never leave
-        // one.
-        if self.pressed_since.is_some() && waiting_bytes(&self.seat.stream) <= LINE_LEN_MAX as u64 {
-            self.pressed_since = None;
-        }
         self.seat.pulse.listen();
         loop {
             let now = Instant::now();
@@ -230,7 +225,11 @@ impl Session {
         if wait.is_zero() {
             return Ok(());
         }
-        if *self.pressed_since.get_or_insert(now) + self.seat.hub.limits.pressure_max <= now {
+        // A moment without anything to read would be too sharp a test: whoever answers each answer at once may never leave
+        // one.
+        if waiting_bytes(&self.seat.stream) <= LINE_LEN_MAX as u64 {
+            self.pressed_since = None;
+        } else if *self.pressed_since.get_or_insert(now) + self.seat.hub.limits.pressure_max <= now {
             self.refuse(ErrorCode::TooFast, "-", "more lines than may be said, for too long");
             self.seat.tell([ServerMessage::Bye("too many lines".into())]);
             return Err(End::Flood);
