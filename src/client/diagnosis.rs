@@ -1,4 +1,4 @@
-//! What measurements of the way to a server mean, in words: pure, for [`super::doctor`].
+//! What measurements of the way to a server mean, in words: pure, for `doctor`.
 
 use std::fmt;
 use std::net::SocketAddr;
