@@ -48,8 +48,11 @@ Exit codes:
   9 target exists, 10 kicked, 130 SIGINT, 143 SIGTERM"
 )]
 struct Cli {
-    /// The server: HOST[:PORT], [IPV6]:PORT or chat://NICK@HOST [env: PACKETBOAT_SERVER]
-    #[arg(value_name = "HOST")]
+    // Brackets in a doc comment would be links.
+    #[arg(
+        value_name = "HOST",
+        help = "The server: HOST[:PORT], [IPV6]:PORT or chat://NICK@HOST [env: PACKETBOAT_SERVER]"
+    )]
     address: Option<Address>,
 
     /// Your nickname; one-shot commands come as guest-xxxx without it [env: PACKETBOAT_NICK]

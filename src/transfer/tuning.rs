@@ -22,8 +22,13 @@ pub struct TuningArgs {
     #[arg(long, global = true, value_name = "SCHEME")]
     arq: Option<ArqScheme>,
 
-    /// Congestion control: fixed[:PACKETS], aimd, cubic or bbr; for TCP too
-    #[arg(long, global = true, value_name = "NAME")]
+    // Brackets in a doc comment would be links.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help = "Congestion control: fixed[:PACKETS], aimd, cubic or bbr; for TCP too"
+    )]
     cc: Option<ControllerKind>,
 
     /// The largest UDP payload in bytes, 1200 to 1472
