@@ -19,6 +19,7 @@ mod moves;
 pub mod options;
 mod outbox;
 mod probes;
+mod requests;
 mod session;
 mod system;
 mod transfers;

@@ -10,11 +10,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
+use super::requests::{BadLine, parse, protocol_of};
 use super::{downloads, moves, probes, uploads};
-use crate::wire::line::{LINE_LEN_MAX, LineBuffer, PROTOCOL_LEN_MAX};
+use crate::wire::ErrorCode;
+use crate::wire::line::{LINE_LEN_MAX, LineBuffer};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
 use crate::wire::name::Nick;
-use crate::wire::{ErrorCode, WireError};
 
 /// How long a client that was told good-bye may take to close its side. Closing with its bytes unread would reset the
 /// connection and could take the last lines with it.
@@ -43,13 +44,6 @@ enum End {
     Closing,
     #[error("it was a transfer's connection")]
     Data,
-}
-
-/// A line that says nothing we know, with what its ERR says.
-#[derive(Debug)]
-struct BadLine {
-    error: WireError,
-    request: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -388,39 +382,4 @@ pub(super) fn has_input(stream: &TcpStream) -> bool {
 /// How many bytes of the client wait to be read.
 fn waiting_bytes(stream: &TcpStream) -> u64 {
     rustix::io::ioctl_fionread(stream).unwrap_or(0)
-}
-
-fn parse(line: Result<&[u8], WireError>) -> Result<ClientMessage, BadLine> {
-    let line = line.map_err(|error| BadLine { error, request: "-".into() })?;
-    ClientMessage::parse(line).map_err(|error| BadLine { error, request: protocol_of(line).to_owned() })
-}
-
-/// The protocol name of a line as it was written, or `-` where there is none.
-fn protocol_of(line: &[u8]) -> &str {
-    let name = line.split(|&byte| byte == b'_').next().unwrap_or_default();
-    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
-        && name.len() <= PROTOCOL_LEN_MAX
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    std::str::from_utf8(name).ok().filter(|_| is_name).unwrap_or("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_names_the_request_as_it_was_written() {
-        for (line, name) in [
-            (&b"nonsense"[..], "nonsense"),
-            (b"Get_udp ../x", "Get"),
-            (b"ALL_\xff", "ALL"),
-            (b"GET / HTTP/1.1", "-"),
-            (b"", "-"),
-            (b"_x", "-"),
-            (b"ABCDEFGHIJKLMNOPQ_x", "-"),
-            (b"\x16\x03\x01", "-"),
-        ] {
-            assert_eq!(protocol_of(line), name, "{line:?}");
-        }
-    }
 }
