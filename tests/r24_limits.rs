@@ -94,6 +94,27 @@ fn r24_who_says_nothing_is_sent_away() {
 }
 
 #[test]
+fn r24_who_asks_for_a_taken_nick_again_and_again_is_sent_away() {
+    let (login_timeout, silence_max) = (Duration::from_secs(1), Duration::from_secs(2));
+    let (server, _files) =
+        server_with(Limits { login_timeout, silence_max, rate: None, ..Limits::default() });
+    let mut alice = login(&server, "alice");
+    let mut stubborn = RawClient::connect(server.local_addr());
+    let started_at = Instant::now();
+    loop {
+        // She is there, and keeps her nick.
+        alice.send("PONG_\n");
+        stubborn.try_send("HELLO_alice\n");
+        let line = stubborn.line();
+        if line.starts_with("ERR_timeout HELLO") {
+            break;
+        }
+        assert_eq!(line, "ERR_nick-taken HELLO somebody here has this nickname");
+        assert!(started_at.elapsed() < Duration::from_secs(20), "it may say HELLO for ever");
+    }
+}
+
+#[test]
 fn r24_texts_and_nicks_may_have_to_be_shorter() {
     let server = TestServer::start(&["--max-text", "5", "--max-nick", "3"]);
     let mut alice = server.connect();

@@ -1,20 +1,21 @@
 //! The hub: who is connected and who is in the room, behind one lock that is only ever held to look up, insert,
 //! remove and enqueue.
 
+mod strangers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, info};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use super::challenge::Pulse;
 use super::limits::Limits;
 use super::outbox::{Gauge, Line};
 use super::probes::Probes;
-use super::session;
 use super::transfers::{Transfer, Transfers};
 use super::writer::Writer;
 use crate::chat::room::{self, Audience, Delivery, MemberId, NickTaken, Room};
@@ -36,14 +37,9 @@ pub(super) struct Hub {
     pub(super) tcp_port: u16,
     pub(super) state: Mutex<State>,
     closing: AtomicBool,
-    /// Told whenever a connection has come into the room, or has gone.
+    /// Told whenever a connection has come into the room, has become a transfer's, was heard in vain, or has gone.
     moved: Condvar,
 }
-
-/// A stranger may be silent for so long before it has to make room for another, and if all must be heard first, the other
-/// waits for so long. Ours: who has connected speaks at once, and its reader needs a fraction of this unless the machine is
-/// busy; meanwhile the system keeps a thousand connections for us.
-const STRANGER_GRACE: Duration = Duration::from_millis(20);
 
 /// What the lock guards.
 #[derive(Debug, Default)]
@@ -68,6 +64,8 @@ struct Connection {
     is_data: bool,
     pulse: Arc<Pulse>,
     admitted_at: Instant,
+    /// Its first line has been acted upon.
+    was_heard: bool,
     /// When somebody else wanted its nick last.
     challenged_at: Option<Instant>,
 }
@@ -149,6 +147,7 @@ impl Hub {
             is_data: false,
             pulse: Arc::clone(&pulse),
             admitted_at: Instant::now(),
+            was_heard: false,
             challenged_at: None,
         };
         state.connections.insert(id, connection);
@@ -161,29 +160,6 @@ impl Hub {
             let _ = stream.shutdown(Shutdown::Both);
         }
         Ok(Seat { hub: Arc::clone(self), id, stream, peer, gauge, pulse })
-    }
-
-    /// Takes one stranger out where there are too many: the oldest that has nothing to say. In a crowd that comes at once
-    /// most have said HELLO already, or have gone again, and only their readers have not got to it.
-    fn evict_one_above(
-        &self,
-        unregistered_max: usize,
-        state: &mut MutexGuard<'_, State>,
-    ) -> Option<(MemberId, Arc<TcpStream>)> {
-        let until = Instant::now() + STRANGER_GRACE;
-        while state.unregistered.len() > unregistered_max {
-            let is_late = until <= Instant::now();
-            let silent = state.unregistered.iter().copied().find(|id| {
-                let stranger = &state.connections[id];
-                (is_late || stranger.admitted_at.elapsed() >= STRANGER_GRACE) && stranger.is_silent()
-            });
-            if let Some(id) = silent.or_else(|| state.unregistered.first().copied().filter(|_| is_late)) {
-                state.unregistered.remove(&id);
-                return Some((id, Arc::clone(&state.connections.get(&id)?.stream)));
-            }
-            self.moved.wait_until(state, until);
-        }
-        None
     }
 
     /// Everybody who may be here and everything that may travel: so many threads at most, also those that are ending.
@@ -202,7 +178,13 @@ impl Hub {
         if state.room.len() >= self.limits.clients_max {
             return Err(NotAdmitted::Full);
         }
-        let deliveries = state.room.join(seat.id, nick.clone(), quiet)?;
+        let deliveries = match state.room.join(seat.id, nick.clone(), quiet) {
+            Ok(deliveries) => deliveries,
+            Err(taken) => {
+                self.on_heard(&mut state, seat.id);
+                return Err(taken.into());
+            }
+        };
         state.unregistered.remove(&seat.id);
         self.writer.enter(seat.id);
         self.deliver(&state, deliveries);
@@ -274,6 +256,7 @@ impl Hub {
     /// Turns an unregistered connection into one that carries a file.
     pub(super) fn on_data(&self, state: &mut State, id: MemberId) {
         state.unregistered.remove(&id);
+        self.moved.notify_all();
         if let Some(connection) = state.connections.get_mut(&id) {
             connection.is_data = true;
             let ip = connection.ip;
@@ -298,6 +281,7 @@ impl Hub {
         let probe = state.probes.remove(id).map(|(probe, _)| probe);
         self.deliver(state, deliveries);
         self.writer.close(id);
+        self.on_heard(state, id);
         Departed { id, nick, stream, transfers, probe }
     }
 
@@ -353,13 +337,6 @@ impl Hub {
         let mut state = self.state.lock();
         while !state.connections.is_empty() && !self.moved.wait_until(&mut state, deadline).timed_out() {}
         state.connections.len()
-    }
-}
-
-impl Connection {
-    /// Whether its reader waits in vain.
-    fn is_silent(&self) -> bool {
-        self.pulse.is_listening() && !session::has_input(&self.stream)
     }
 }
 

@@ -8,6 +8,8 @@ use super::limits::{Limits, Rate};
 
 /// More would need more memory maps than Linux grants a process (65,530), four for each reader thread.
 pub const CLIENTS_MAX: u64 = 12_000;
+/// Each of them may be looked at, under the lock of the room, when one more comes.
+const STRANGERS_MAX: u64 = 1_024;
 /// Half of a queue must hold the longest line and some more.
 const OUTBOX_BYTES_MIN: u64 = 16 * 1024;
 
@@ -18,8 +20,8 @@ pub struct LimitArgs {
     /// Members at a time, 12000 at most
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX))]
     max_clients: u64,
-    /// Connections that have not said HELLO yet; one more and the oldest has to go
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least(1))]
+    /// Connections that have not said HELLO yet, 1024 at most; one more and the oldest has to go
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=STRANGERS_MAX))]
     max_unregistered: u64,
     /// How long they may take to say it
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
@@ -185,6 +187,7 @@ mod tests {
         for (flag, values) in [
             ("--max-clients", &["0", "12001", "-1", "many"][..]),
             ("--max-nick", &["0", "25"]),
+            ("--max-unregistered", &["0", "1025"]),
             ("--max-text", &["0", "2001"]),
             ("--rate", &["0", "1e9"]),
             ("--max-silence", &["0", "-1", "nan", "inf", "1e300"]),

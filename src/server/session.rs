@@ -48,8 +48,8 @@ enum End {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// It has until then to say HELLO.
-    Unregistered { until: Instant, is_first_line: bool },
+    /// It has until then to say HELLO, and however often its nick is taken, not beyond `ends_by`.
+    Unregistered { until: Instant, ends_by: Instant, is_first_line: bool },
     /// It is in the room.
     Member { heard_at: Instant, pinged_at: Option<Instant> },
 }
@@ -70,10 +70,11 @@ struct Session {
 pub(super) fn run(seat: Arc<Seat>) {
     let now = Instant::now();
     let limits = &seat.hub.limits;
+    let ends_by = now + limits.login_timeout.max(limits.silence_max);
     let mut session = Session {
         seat: Arc::clone(&seat),
         buffer: LineBuffer::default(),
-        stage: Stage::Unregistered { until: now + limits.login_timeout, is_first_line: true },
+        stage: Stage::Unregistered { until: now + limits.login_timeout, ends_by, is_first_line: true },
         strikes: 0,
         bucket: limits.rate.map(|rate| Bucket::new(rate, now)),
         pressed_since: None,
@@ -202,7 +203,9 @@ impl Session {
             return if is_member { Ok(()) } else { Err(End::Refused) };
         }
         match self.stage {
-            Stage::Unregistered { is_first_line, .. } => self.handle_login(request, is_first_line),
+            Stage::Unregistered { is_first_line, ends_by, .. } => {
+                self.handle_login(request, is_first_line, ends_by)
+            }
             Stage::Member { .. } => match request {
                 Ok(message) => self.handle_request(message),
                 Err(bad) => self.strike(bad),
@@ -238,9 +241,14 @@ impl Session {
     }
 
     /// Before login one wrong word is the last: it may be a browser that somebody has sent here.
-    fn handle_login(&mut self, request: Result<ClientMessage, BadLine>, is_first: bool) -> Result<(), End> {
+    fn handle_login(
+        &mut self,
+        request: Result<ClientMessage, BadLine>,
+        is_first: bool,
+        ends_by: Instant,
+    ) -> Result<(), End> {
         match request {
-            Ok(ClientMessage::Hello { nick, quiet }) => self.hello(&nick, quiet),
+            Ok(ClientMessage::Hello { nick, quiet }) => self.hello(&nick, quiet, ends_by),
             Ok(ClientMessage::Data(token)) if is_first => {
                 // Bytes buffered behind the line belong to the file.
                 let read_before = self.buffer.take_rest();
@@ -263,7 +271,7 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, nick: &Nick, quiet: bool) -> Result<(), End> {
+    fn hello(&mut self, nick: &Nick, quiet: bool, ends_by: Instant) -> Result<(), End> {
         match self.seat.hub.join(&self.seat, nick, quiet) {
             Ok(()) => {
                 self.stage = Stage::Member { heard_at: Instant::now(), pinged_at: None };
@@ -271,8 +279,8 @@ impl Session {
             }
             Err(error @ NotAdmitted::Nick(_)) => {
                 self.refuse(ErrorCode::NickTaken, "HELLO", error.to_string());
-                let until = Instant::now() + self.seat.hub.limits.login_timeout;
-                self.stage = Stage::Unregistered { until, is_first_line: false };
+                let until = ends_by.min(Instant::now() + self.seat.hub.limits.login_timeout);
+                self.stage = Stage::Unregistered { until, ends_by, is_first_line: false };
                 Ok(())
             }
             Err(error) => {
@@ -371,12 +379,6 @@ impl Session {
         let (request, words) = (request.to_owned(), words.into());
         self.seat.tell([ServerMessage::Err { code, request, words }]);
     }
-}
-
-/// Whether bytes of the client wait to be read, or its end does.
-pub(super) fn has_input(stream: &TcpStream) -> bool {
-    let mut fds = [PollFd::new(stream, PollFlags::IN)];
-    !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
 }
 
 /// How many bytes of the client wait to be read.

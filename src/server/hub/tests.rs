@@ -93,3 +93,22 @@ fn r7_who_has_said_something_is_not_evicted_for_a_busy_reader() {
     strangers.push(admit());
     assert!(is_evicted(&mut strangers[0]) && !is_evicted(&mut strangers[64]));
 }
+
+#[test]
+fn r7_who_was_refused_makes_room_however_much_it_says() {
+    let (hub, listener) = hub();
+    let admit = || admit(&hub, &listener, LOCAL).expect("there is room");
+    let nick = Nick::parse("alice").expect("a nick");
+    let (alice, _client) = admit();
+    hub.join(&alice, &nick, false).expect("a free nick");
+    let mut strangers: Vec<_> = (0..64).map(|_| admit()).collect();
+    // Their readers are at work, which is not to be silent: all are spared, but for one whose first line was in vain.
+    assert!(matches!(hub.join(&strangers[9].0, &nick, false), Err(NotAdmitted::Nick(_))));
+    strangers.push(admit());
+    let is_evicted = |(_, client): &mut (Seat, TcpStream)| {
+        client.set_nonblocking(true).expect("a socket");
+        matches!(client.read(&mut [0]), Ok(0))
+    };
+    let evicted: Vec<usize> = (0..65).filter(|&number| is_evicted(&mut strangers[number])).collect();
+    assert_eq!(evicted, [9]);
+}
