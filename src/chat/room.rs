@@ -1,6 +1,6 @@
 //! The room: who is in it, and what each of them must be told. Pure state, without sockets, threads or time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::wire::ErrorCode;
 use crate::wire::message::ServerMessage;
@@ -52,6 +52,10 @@ pub struct Room {
     members: BTreeMap<MemberId, Member>,
     /// A nick is in here exactly as long as its member is.
     by_nick: HashMap<Nick, MemberId>,
+    /// The same in order of name, as WHO tells it.
+    by_name: BTreeSet<(String, MemberId)>,
+    /// Who is here has changed so many times.
+    changes: u64,
 }
 
 impl Room {
@@ -81,7 +85,7 @@ impl Room {
         if self.by_nick.contains_key(&nick) {
             return Err(NickTaken);
         }
-        self.by_nick.insert(nick.clone(), id);
+        self.list(id, nick.clone());
         self.members.insert(id, Member { nick: nick.clone(), quiet });
         let mut deliveries = vec![one(id, ServerMessage::Welcome(nick.clone()))];
         if self.is_noticed(quiet) {
@@ -95,7 +99,7 @@ impl Room {
         let noticed = |member: &Member| self.is_noticed(member.quiet);
         let Some(noticed) = self.members.get(&id).map(noticed) else { return Vec::new() };
         let Member { nick, .. } = self.members.remove(&id).expect("found above");
-        self.by_nick.remove(&nick);
+        self.unlist(id, &nick);
         if !noticed {
             return Vec::new();
         }
@@ -125,30 +129,43 @@ impl Room {
         let Some(member) = self.members.get_mut(&id) else { return Vec::new() };
         let old = std::mem::replace(&mut member.nick, new.clone());
         let to = if member.quiet { Audience::One(id) } else { Audience::All };
-        self.by_nick.remove(&old);
-        self.by_nick.insert(new.clone(), id);
+        self.unlist(id, &old);
+        self.list(id, new.clone());
         vec![Delivery { to, message: ServerMessage::Nick(old, new) }]
     }
 
     /// Somebody asks who is here: everybody, in order of name.
     pub fn who(&self, id: MemberId) -> Vec<Delivery> {
-        who_is_here(self.nicks()).into_iter().map(|message| one(id, message)).collect()
+        self.who_is_here().into_iter().map(|message| one(id, message)).collect()
     }
 
-    /// The nicks of all members, in no order.
-    pub fn nicks(&self) -> Vec<Nick> {
-        self.members.values().map(|member| member.nick.clone()).collect()
+    /// The answer to WHO. It stays the same until [`changes`](Self::changes) does.
+    pub fn who_is_here(&self) -> Vec<ServerMessage> {
+        let nicks: Vec<Nick> =
+            self.by_name.iter().filter_map(|(_, id)| Some(self.members.get(id)?.nick.clone())).collect();
+        ServerMessage::users(&nicks)
+    }
+
+    /// How often somebody has come, gone or taken another nick.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn list(&mut self, id: MemberId, nick: Nick) {
+        self.by_name.insert((nick.as_str().to_lowercase(), id));
+        self.by_nick.insert(nick, id);
+        self.changes += 1;
+    }
+
+    fn unlist(&mut self, id: MemberId, nick: &Nick) {
+        self.by_name.remove(&(nick.as_str().to_lowercase(), id));
+        self.by_nick.remove(nick);
+        self.changes += 1;
     }
 
     fn is_noticed(&self, quiet: bool) -> bool {
         !quiet && self.members.len() <= NOTICES_MEMBERS_MAX
     }
-}
-
-/// The answer to WHO where these are here: in order of name.
-pub fn who_is_here(mut nicks: Vec<Nick>) -> Vec<ServerMessage> {
-    nicks.sort_by_cached_key(|nick| nick.as_str().to_lowercase());
-    ServerMessage::users(&nicks)
 }
 
 fn one(id: MemberId, message: ServerMessage) -> Delivery {

@@ -14,11 +14,11 @@ use parking_lot::{Condvar, Mutex};
 
 use super::challenge::Pulse;
 use super::limits::Limits;
-use super::outbox::{Gauge, Line};
+use super::outbox::{self, Gauge, Line};
 use super::probes::Probes;
 use super::transfers::{Transfer, Transfers};
 use super::writer::Writer;
-use crate::chat::room::{self, Audience, Delivery, MemberId, NickTaken, Room};
+use crate::chat::room::{Audience, Delivery, MemberId, NickTaken, Room};
 use crate::transfer::disk::Disk;
 use crate::transfer::pool::Pool;
 use crate::transfer::shelf::Shelf;
@@ -45,6 +45,8 @@ pub(super) struct Hub {
 #[derive(Debug, Default)]
 pub(super) struct State {
     room: Room,
+    /// The answer to WHO after so many changes of the room, for everybody who asks before the next.
+    roster: Option<(u64, Arc<[Line]>)>,
     connections: HashMap<MemberId, Connection>,
     /// Who has not said HELLO yet; the smallest is the oldest.
     unregistered: BTreeSet<MemberId>,
@@ -226,11 +228,13 @@ impl Hub {
         self.deliver(&state, deliveries);
     }
 
-    /// Who is here, as the lines that tell it.
-    pub(super) fn who(&self) -> Vec<ServerMessage> {
-        // Putting thousands of nicks in order takes milliseconds: not under the lock.
-        let nicks = self.state.lock().room.nicks();
-        room::who_is_here(nicks)
+    /// Queues the first line that tells who is here, before anybody can come or go; gives the lines behind it back, which
+    /// may be more than the client's queue may hold.
+    pub(super) fn who(&self, seat: &Seat) -> impl Iterator<Item = Line> + use<> {
+        let mut state = self.state.lock();
+        let lines = state.who();
+        self.writer.send_one(seat.id, &seat.gauge, Arc::clone(&lines[0]));
+        (1..lines.len()).map(move |number| Arc::clone(&lines[number]))
     }
 
     /// Tells one connection something, if it still is there.
@@ -241,7 +245,7 @@ impl Hub {
 
     fn deliver(&self, state: &State, deliveries: Vec<Delivery>) {
         for Delivery { to, message } in deliveries {
-            let line: Line = message.emit().into_bytes().into();
+            let line = outbox::line(&message);
             match to {
                 Audience::One(id) => {
                     if let Some(connection) = state.connections.get(&id) {
@@ -344,6 +348,20 @@ impl State {
     /// What a member is called.
     pub(super) fn nick(&self, id: MemberId) -> Option<Nick> {
         self.room.nick(id).cloned()
+    }
+
+    /// Who is here, as finished lines. All who ask in the same room share them: they may be asked for by everybody at once,
+    /// and be taken slowly.
+    pub(super) fn who(&mut self) -> Arc<[Line]> {
+        let changes = self.room.changes();
+        match &self.roster {
+            Some((as_of, lines)) if *as_of == changes => Arc::clone(lines),
+            _ => {
+                let lines: Arc<[Line]> = self.room.who_is_here().iter().map(outbox::line).collect();
+                self.roster = Some((changes, Arc::clone(&lines)));
+                lines
+            }
+        }
     }
 
     fn uncount(&mut self, ip: IpAddr) {

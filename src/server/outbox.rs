@@ -11,9 +11,15 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use super::limits::Limits;
+use crate::wire::message::ServerMessage;
 
 /// One or more finished lines, shared by everybody who gets them.
 pub(super) type Line = Arc<[u8]>;
+
+/// One message as a finished line.
+pub(super) fn line(message: &ServerMessage) -> Line {
+    message.emit().into_bytes().into()
+}
 
 /// Lines joined into one `sendmsg`. Ours: a packet or two of chat lines; the kernel takes up to 1,024.
 const LINES_PER_SEND: usize = 64;

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
+use super::outbox::{self, Line};
 use super::requests::{BadLine, parse, protocol_of};
 use super::{downloads, moves, probes, uploads};
 use crate::wire::ErrorCode;
@@ -36,6 +37,8 @@ enum End {
     Strikes,
     #[error("too many lines for too long")]
     Flood,
+    #[error("it takes an answer too slowly")]
+    Slow,
     #[error("silent for too long")]
     Timeout,
     #[error("somebody at its address has taken the nick back")]
@@ -297,9 +300,9 @@ impl Session {
             ClientMessage::All(text) => hub.in_room(|room| room.say(id, text)),
             ClientMessage::Pm(to, text) => hub.in_room(|room| room.whisper(id, &to, text)),
             ClientMessage::Nick(nick) => hub.in_room(|room| room.rename(id, nick)),
-            ClientMessage::Who => self.tell_in_turn(hub.who()),
+            ClientMessage::Who => return self.tell_in_turn(hub.who(&self.seat)),
             ClientMessage::Files(after) => match downloads::list(hub, after.as_ref()) {
-                Ok(lines) => self.tell_in_turn(lines),
+                Ok(lines) => return self.tell_in_turn(lines.iter().map(outbox::line)),
                 Err(error) => self.refuse(ErrorCode::File, "FILES", error.to_string()),
             },
             ClientMessage::Get(transport, name) => {
@@ -343,16 +346,21 @@ impl Session {
         Ok(())
     }
 
-    /// A long answer is more than a client's queue may hold, so it waits until enough of it is taken.
-    fn tell_in_turn(&self, lines: impl IntoIterator<Item = ServerMessage>) {
-        let hub = &self.seat.hub;
+    /// A long answer is more than a client's queue may hold, so it waits until enough of it is taken; but not for ever, with
+    /// all that is kept for it.
+    fn tell_in_turn(&self, lines: impl Iterator<Item = Line>) -> Result<(), End> {
+        let Seat { hub, gauge, .. } = &*self.seat;
+        let until = Instant::now() + hub.limits.silence_max;
         for line in lines {
-            hub.writer.wait_for_calm(&self.seat.gauge);
-            if hub.is_closing() {
-                return;
+            if !hub.writer.wait_for_calm_until(gauge, until) {
+                return Err(End::Slow);
             }
-            self.seat.tell([line]);
+            if hub.is_closing() {
+                return Ok(());
+            }
+            hub.writer.send_one(self.seat.id, gauge, line);
         }
+        Ok(())
     }
 
     fn quit(&self) -> Result<(), End> {

@@ -51,7 +51,7 @@ enum Command {
 }
 
 /// The handle of the writer thread. Its methods never block, so they may be called under the hub's lock;
-/// [`wait_for_calm`](Self::wait_for_calm) alone does, and must not.
+/// [`wait_for_calm`](Self::wait_for_calm) and its like alone do, and must not.
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: Sender<Command>,
@@ -138,16 +138,23 @@ impl Writer {
 
     /// Blocks a reader as long as its client does not take its answers, or the writer is behind as a whole.
     pub(super) fn wait_for_calm(&self, gauge: &Gauge) {
+        while !self.wait_for_calm_until(gauge, Instant::now() + PAUSE_CHECK) {}
+    }
+
+    /// The same, but no longer than `until`; `false` if it was in vain.
+    pub(super) fn wait_for_calm_until(&self, gauge: &Gauge, until: Instant) -> bool {
         let busy = || self.commands.len() > BACKLOG_MAX || gauge.is_high(&self.shared.limits);
         if !busy() {
-            return;
+            return true;
         }
         self.shared.paused.fetch_add(1, Ordering::SeqCst);
         let mut pause = self.shared.pause.lock();
-        while busy() {
-            self.shared.calm.wait_for(&mut pause, PAUSE_CHECK);
+        while busy() && Instant::now() < until {
+            self.shared.calm.wait_until(&mut pause, until.min(Instant::now() + PAUSE_CHECK));
         }
+        drop(pause);
         self.shared.paused.fetch_sub(1, Ordering::SeqCst);
+        !busy()
     }
 
     fn command(&self, command: Command) {
@@ -391,5 +398,14 @@ mod tests {
         let mut heard = String::new();
         client.read_to_string(&mut heard).expect("closed");
         assert_eq!(heard, "BYE_\n");
+    }
+
+    #[test]
+    fn r8_who_does_not_take_an_answer_is_not_waited_for_for_ever() {
+        let (limits, gauge) = (Limits::default(), Gauge::default());
+        let writer = Writer::start(&limits).expect("a thread");
+        assert!(writer.wait_for_calm_until(&gauge, Instant::now()), "nothing waits");
+        gauge.add(&vec![b'x'; limits.outbox_bytes_max].into(), &QueueLimits::new(&limits));
+        assert!(!writer.wait_for_calm_until(&gauge, Instant::now() + Duration::from_millis(1)));
     }
 }

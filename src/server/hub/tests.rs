@@ -112,3 +112,24 @@ fn r7_who_was_refused_makes_room_however_much_it_says() {
     let evicted: Vec<usize> = (0..65).filter(|&number| is_evicted(&mut strangers[number])).collect();
     assert_eq!(evicted, [9]);
 }
+
+#[test]
+fn r8_who_asks_in_the_same_room_shares_the_answer() {
+    let (hub, listener) = hub();
+    let seats: Vec<_> = ["alice", "bob"]
+        .map(|name| {
+            let (seat, client) = admit(&hub, &listener, LOCAL).expect("there is room");
+            hub.join(&seat, &Nick::parse(name).expect("a nick"), false).expect("a free nick");
+            (seat, client)
+        })
+        .into();
+    let who = || hub.state.lock().who();
+    let kept = who();
+    assert_eq!(&*kept[0], b"USERS_2 alice bob\n");
+    assert!(Arc::ptr_eq(&kept, &who()), "one copy for all");
+    hub.in_room(|room| room.rename(seats[0].0.id, Nick::parse("carol").expect("a nick")));
+    assert_eq!(&*who()[0], b"USERS_2 bob carol\n");
+    hub.leave(seats[1].0.id);
+    assert_eq!(&*who()[0], b"USERS_1 carol\n");
+    assert_eq!(&*kept[0], b"USERS_2 alice bob\n", "as it was when it was asked for");
+}
