@@ -14,6 +14,9 @@ const MAPS_PER_THREAD: usize = 4;
 const OTHER_THREADS: usize = 16;
 /// Memory maps beside those of the threads. Ours: libraries, the allocator's arenas, large buffers.
 const OTHER_MAPS: usize = 1024;
+/// Descriptors that a transfer takes at most. Ours: counted on Linux, an upload over TCP has its connection, its unfinished
+/// file and the state of that, and the disk thread has the two files once more.
+const FILES_PER_TRANSFER: usize = 5;
 /// This part of what there is stays for strangers and transfers at least, if they may have so much. Ours.
 const SPARE_PART: usize = 8;
 
@@ -62,8 +65,8 @@ pub(super) fn capacity(limits: &Limits) -> Option<Capacity> {
 
 fn supplies(limits: &Limits) -> Vec<Supply> {
     let Limits { unregistered_max, transfers_max, .. } = *limits;
-    // A transfer over TCP has a connection and a file; its thread and its maps are those of the connection.
-    let with_files = unregistered_max.saturating_add(transfers_max.saturating_mul(2));
+    let with_files = unregistered_max.saturating_add(transfers_max.saturating_mul(FILES_PER_TRANSFER));
+    // The thread of a transfer over TCP and its maps are those of its connection.
     let with_threads = unregistered_max.saturating_add(transfers_max);
     let mut supplies = Vec::new();
     let mut add = |available: usize, others, remedy| {
@@ -147,11 +150,11 @@ mod tests {
             let Capacity { clients, strangers, .. } = Supply { clients, others, remedy: "" }.capacity();
             (clients, strangers)
         };
-        assert_eq!(capacity(20_000, 2_112), (17_888, 1_056), "there is enough for all that they may have");
-        assert_eq!(capacity(4_080, 2_112), (3_570, 255));
-        assert_eq!(capacity(48, 2_112), (42, 3));
-        assert_eq!(capacity(3, 2_112), (3, 1));
-        assert_eq!(capacity(0, 2_112), (1, 1), "whoever starts a server wants one client at least");
+        assert_eq!(capacity(50_000, 5_184), (44_816, 2_592), "there is enough for all that they may have");
+        assert_eq!(capacity(4_080, 5_184), (3_570, 255));
+        assert_eq!(capacity(48, 5_184), (42, 3));
+        assert_eq!(capacity(3, 5_184), (3, 1));
+        assert_eq!(capacity(0, 5_184), (1, 1), "whoever starts a server wants one client at least");
     }
 
     #[test]
