@@ -13,6 +13,7 @@ use rustix::net::{SendFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::hub::Hub;
+use super::vital::Vital;
 use super::{moves, session};
 use crate::transfer::wake::Waker;
 use crate::wire::ErrorCode;
@@ -68,6 +69,7 @@ struct Acceptor {
 
 impl Acceptor {
     fn run(mut self) {
+        let _vital = Vital("accept");
         let mut expire_at = Instant::now() + EXPIRE_INTERVAL;
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
         while !self.hub.is_closing() {

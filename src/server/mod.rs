@@ -24,6 +24,7 @@ mod session;
 mod system;
 mod transfers;
 mod uploads;
+mod vital;
 mod writer;
 
 pub use limits::{Limits, Rate};

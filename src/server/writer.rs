@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::limits::Limits;
 use super::outbox::{Flushed, Gauge, Line, Outbox, QueueLimits};
+use super::vital::Vital;
 use crate::chat::room::{Audience, MemberId};
 use crate::transfer::wake::Waker;
 
@@ -196,6 +197,7 @@ struct State {
 
 impl State {
     fn run(mut self) {
+        let _vital = Vital("writer");
         loop {
             let turn_began = Instant::now();
             for _ in 0..COMMANDS_PER_TURN {
