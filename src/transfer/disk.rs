@@ -139,12 +139,22 @@ struct Work {
     followed: VecDeque<Arc<Followed>>,
 }
 
-/// An error of ours costs the job that it interrupts, not the thread: there is no other for the next.
+/// An error of ours costs the job that it interrupts, not the thread: there is no other for the next. Here ends what
+/// [`or_failed`] does not see: whoever is told may panic too.
 fn work(todo: &Receiver<Job>) {
     let mut work = Work::default();
     while catch_unwind(AssertUnwindSafe(|| work.run(todo))).is_err() {
         log::error!("disk: a job has panicked");
     }
+}
+
+/// Does a part of a job. Should it panic, that is a failure like another, so that whoever waits hears of it.
+fn or_failed<T>(what: &str, work: impl FnOnce() -> Result<T, TransferError>) -> Result<T, TransferError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        log::error!("disk: a job has panicked");
+        let source = io::Error::other("an error in this program, not in the file");
+        Err(TransferError::File { what: what.into(), source })
+    })
 }
 
 impl Work {
@@ -171,7 +181,10 @@ impl Work {
             match job {
                 Ok(Job::Digest(digesting)) => self.under_way.push_back(digesting),
                 Ok(Job::Follow(followed)) => self.followed.push_back(followed),
-                Ok(Job::Keep(sink, digest, then)) => then(sink.keep(digest)),
+                Ok(Job::Keep(sink, digest, then)) => then(or_failed("keep the file", || {
+                    log::debug!("disk: {} is verified", sink.part_path().display());
+                    sink.keep(digest)
+                })),
                 Err(TryRecvError::Disconnected) => return !self.under_way.is_empty(),
                 Err(TryRecvError::Empty) => break,
             }
@@ -182,7 +195,7 @@ impl Work {
     fn digest_a_slice(&mut self) {
         self.under_way.retain(|digesting| !digesting.unwanted.load(Ordering::Relaxed));
         let Some(mut digesting) = self.under_way.pop_front() else { return };
-        match self.known.advance(&mut digesting) {
+        match or_failed("read the file", || self.known.advance(&mut digesting)) {
             Ok(Some(digest)) => (digesting.then)(Ok(digest)),
             Ok(None) => self.under_way.push_back(digesting),
             Err(error) => (digesting.then)(Err(error)),
@@ -241,6 +254,7 @@ impl Digests {
             if let Some((_, digest)) = self.0.iter().find(|(known, _)| whole && *known == before) {
                 return Ok(Some(*digest));
             }
+            log::debug!("disk: a file of {} bytes is read for its digest", job.size);
             job.begun = Some(Box::new((before, Slices::default())));
         }
         let (before, slices) = &mut **job.begun.as_mut().expect("just begun");
@@ -262,101 +276,4 @@ impl Digests {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transfer::part::Origin;
-    use crate::transfer::sink::Target;
-    use crate::wire::name::FileName;
-    use std::io::Write;
-    use std::sync::mpsc;
-
-    #[test]
-    fn every_job_is_done_and_dropping_waits_for_them() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let disk = Disk::start().expect("a thread");
-        let (told, results) = mpsc::channel();
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(b"hello").expect("written");
-        for size in [5, 4, 6] {
-            let told = told.clone();
-            disk.digest(file.try_clone().expect("a handle"), size, Arc::default(), move |digest| {
-                told.send(digest.map_or_else(|error| error.to_string(), |digest| digest.to_string()))
-                    .expect("heard");
-            });
-        }
-        let target = Target::Folder(folder.path().into(), FileName::parse("a").expect("a name"));
-        let mut sink = Sink::create(&target, &Origin::new(5)).expect("a sink");
-        sink.write(0, b"hello").expect("written");
-        disk.keep(sink, blake3::hash(b"hello"), move |kept| {
-            told.send(format!("{}", kept.expect("kept").display())).expect("heard");
-        });
-        drop(disk);
-        let mut results: Vec<String> = results.into_iter().collect();
-        let mut expected = [
-            blake3::hash(b"hello").to_string(),
-            blake3::hash(b"hell").to_string(),
-            "cannot read the file: the file ends early".into(),
-            folder.path().join("a").display().to_string(),
-        ];
-        results.sort();
-        expected.sort();
-        assert_eq!(results, expected);
-    }
-
-    #[test]
-    fn a_huge_file_delays_nobody_and_is_given_up_when_nobody_waits_for_it() {
-        /// Far more than anything reads within this test.
-        const HUGE_LEN: u64 = 100 << 30;
-        let folder = tempfile::tempdir().expect("a folder");
-        let huge = tempfile::tempfile().expect("a file");
-        huge.set_len(HUGE_LEN).expect("a sparse file");
-        let mut small = tempfile::tempfile().expect("a file");
-        small.write_all(b"hello").expect("written");
-        let disk = Disk::start().expect("a thread");
-        let unwanted = Arc::new(AtomicBool::new(false));
-        let (told, results) = mpsc::channel();
-        for _ in 0..3 {
-            let (huge, told) = (huge.try_clone().expect("a handle"), told.clone());
-            disk.digest(huge, HUGE_LEN, Arc::clone(&unwanted), move |_| {
-                told.send("huge".to_owned()).expect("heard");
-            });
-        }
-        let small_told = told.clone();
-        disk.digest(small, 5, Arc::default(), move |digest| {
-            small_told.send(digest.expect("read").to_string()).expect("heard");
-        });
-        let heard = |what| results.recv_timeout(Duration::from_secs(60)).expect(what);
-        assert_eq!(heard("a digest"), blake3::hash(b"hello").to_string(), "ahead of the huge ones");
-        let target = Target::Folder(folder.path().into(), FileName::parse("a").expect("a name"));
-        disk.keep(Sink::create(&target, &Origin::new(0)).expect("a sink"), blake3::hash(b""), move |kept| {
-            told.send(kept.expect("kept").display().to_string()).expect("heard");
-        });
-        assert_eq!(heard("a file"), folder.path().join("a").display().to_string());
-        unwanted.store(true, Ordering::Relaxed);
-        drop(disk);
-        assert!(results.recv().is_err(), "nobody is told of a digest that nobody wants");
-    }
-
-    #[test]
-    fn only_a_settled_whole_file_is_remembered_and_a_change_is_seen() {
-        let now = SystemTime::now();
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(b"one").expect("written");
-        let mut digests = Digests::default();
-        let digest = |digests: &mut Digests, file: &File, size| {
-            let file = file.try_clone().expect("a handle");
-            let then = Box::new(|_| {});
-            let mut job = Digesting { file, size, unwanted: Arc::default(), then, begun: None };
-            digests.advance(&mut job).expect("readable").expect("a single slice")
-        };
-        assert_eq!(digest(&mut digests, &file, 3), blake3::hash(b"one"));
-        assert!(digests.0.is_empty(), "written this moment");
-        let fingerprint = Fingerprint::of(&file).expect("a file");
-        assert!(!fingerprint.settled(now) && fingerprint.settled(now + Duration::from_secs(10)));
-        digests.0.push_front((fingerprint, blake3::hash(b"remembered")));
-        assert_eq!(digest(&mut digests, &file, 3), blake3::hash(b"remembered"));
-        assert_eq!(digest(&mut digests, &file, 2), blake3::hash(b"on"));
-        file.write_all(b"!").expect("written");
-        assert_eq!(digest(&mut digests, &file, 4), blake3::hash(b"one!"));
-    }
-}
+mod tests;
