@@ -58,6 +58,7 @@ pub(super) fn offer(
     let hub = &seat.hub;
     moves::expire(hub, Instant::now());
     // Asked before anything is opened; others may be faster, so the insertion asks again.
+    hub.admit_to_disk()?;
     hub.state.lock().transfers.admit(seat.id, &hub.limits)?;
     let (file, entry) = hub.shelf.open_file(name)?;
     let wanted = prefix.map_or(0, |prefix| prefix.offset)..entry.size;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 
 use super::hub::{Hub, Seat};
-use super::transfers::{Claim, Load, Stop, Transfer};
+use super::transfers::{Busy, Claim, Load, Stop, Transfer};
 use crate::chat::room::MemberId;
 use crate::transfer::{TransferError, stream};
 use crate::wire::ErrorCode;
@@ -17,6 +17,9 @@ use crate::wire::message::{Done, SECRET_LEN, Secret, ServerMessage, TransferId};
 /// What the first timers of a transfer assume. Ours: nothing on the control connection measures the round trip
 /// reliably (HELLO follows the handshake at once, or a person types it), and three times this is a patient start.
 pub(super) const RTT_GUESS: Duration = Duration::from_millis(100);
+
+/// Files that the disk thread may have beside those of the transfers. Ours: as many as of 1,024 transfers.
+const DISK_BACKLOG_MAX: usize = 1_024;
 
 /// A key or token that nobody can guess.
 pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
@@ -94,6 +97,13 @@ pub(super) fn code_of(error: &TransferError, is_open: bool) -> ErrorCode {
 }
 
 impl Hub {
+    /// Whether the disk thread may be given one file more. What it has for transfers that are over goes as soon as it
+    /// gets to that; whoever begins and ends transfers faster than that has to wait.
+    pub(super) fn admit_to_disk(&self) -> Result<(), Busy> {
+        let held_max = self.limits.transfers_max.saturating_add(DISK_BACKLOG_MAX);
+        if self.disk.held_count() < held_max { Ok(()) } else { Err(Busy::All) }
+    }
+
     /// The client's part of a transfer is over.
     pub(super) fn on_client_done(&self, owner: MemberId, id: TransferId, failed: Option<ErrorCode>) {
         let Some(code) = failed else {

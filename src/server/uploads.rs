@@ -76,6 +76,7 @@ pub(super) fn accept(
     if hub.shelf.has(name) {
         return Err(NotTaken::Exists);
     }
+    hub.admit_to_disk()?;
     let earlier = resume_token.map(|token| (digest_of(&token), token));
     {
         // Asked before anything is made; others may be faster, so the insertion asks again.

@@ -20,13 +20,6 @@ use super::TransferError;
 use super::digest::{Followed, Slices};
 use super::sink::Sink;
 
-/// Jobs handed in and not yet looked at. Ours: one digest and one file to keep for each of 1,024 transfers.
-const JOBS_MAX: usize = 2 * 1_024;
-
-/// Digests that take turns; more wait in the channel, and beyond that whoever hands them in. Ours: one for each of 1,024
-/// transfers.
-const DIGESTS_UNDER_WAY_MAX: usize = 1_024;
-
 /// The octets that a digest reads in one turn. Ours: a few hundredths of a second.
 const SLICE_LEN: u64 = 64 * 1024 * 1024;
 
@@ -44,7 +37,7 @@ type ThenKept = Box<dyn FnOnce(Result<PathBuf, TransferError>) + Send>;
 
 enum Job {
     Digest(Digesting),
-    Follow(Arc<Followed>),
+    Follow(Following),
     Keep(Sink, blake3::Hash, ThenKept),
 }
 
@@ -54,23 +47,41 @@ struct Digesting {
     size: u64,
     unwanted: Arc<AtomicBool>,
     then: ThenDigest,
+    _held: Arc<()>,
     /// The file before its first slice, and what has been read of it.
     begun: Option<Box<(Fingerprint, Slices)>>,
+}
+
+/// A file that is followed as it is written.
+struct Following {
+    followed: Arc<Followed>,
+    _held: Arc<()>,
 }
 
 /// The handle of the disk thread; dropping it lets the jobs under way finish and ends the thread.
 #[derive(Debug)]
 pub struct Disk {
     jobs: Option<Sender<Job>>,
+    /// Every file that the thread has open for a digest holds one more of it.
+    held: Arc<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Disk {
     /// Starts the thread, named `disk`.
     pub fn start() -> io::Result<Disk> {
-        let (jobs, todo) = crossbeam_channel::bounded(JOBS_MAX);
+        // Not bounded by itself: workers hand jobs in, and the thread tells workers of what it has done, so neither may
+        // wait for the other. What bounds it is whoever begins transfers: each hands in one file to keep at most, and
+        // `held_count` tells of the rest.
+        let (jobs, todo) = crossbeam_channel::unbounded();
         let thread = thread::Builder::new().name("disk".into()).spawn(move || work(&todo))?;
-        Ok(Disk { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Disk { jobs: Some(jobs), held: Arc::default(), thread: Some(thread) })
+    }
+
+    /// Files to digest or to follow that the thread has, also those that nobody waits for any more and that it has not
+    /// given up yet.
+    pub fn held_count(&self) -> usize {
+        Arc::strong_count(&self.held) - 1
     }
 
     /// Reads `size` octets of `file` from its start and tells `then` their BLAKE3 digest, or [`TransferError::Changed`]
@@ -82,13 +93,14 @@ impl Disk {
         unwanted: Arc<AtomicBool>,
         then: impl FnOnce(Result<blake3::Hash, TransferError>) + Send + 'static,
     ) {
-        self.hand_in(Job::Digest(Digesting { file, size, unwanted, then: Box::new(then), begun: None }));
+        let (then, held) = (Box::new(then), Arc::clone(&self.held));
+        self.hand_in(Job::Digest(Digesting { file, size, unwanted, then, _held: held, begun: None }));
     }
 
     /// Reads a file as it is written, so that little is left to read for its digest at the end, and syncs it from time to
     /// time.
     pub fn follow(&self, followed: Arc<Followed>) {
-        self.hand_in(Job::Follow(followed));
+        self.hand_in(Job::Follow(Following { followed, _held: Arc::clone(&self.held) }));
     }
 
     /// Verifies, syncs and renames a complete sink, and tells `then` where the file lies now.
@@ -136,7 +148,7 @@ fn unreadable(source: io::Error) -> TransferError {
 struct Work {
     known: Digests,
     under_way: VecDeque<Digesting>,
-    followed: VecDeque<Arc<Followed>>,
+    followed: VecDeque<Following>,
 }
 
 /// An error of ours costs the job that it interrupts, not the thread: there is no other for the next. Here ends what
@@ -169,7 +181,7 @@ impl Work {
     /// Takes what has come meanwhile; only without anything to do is it waited for. `false` when that was all.
     fn take_jobs(&mut self, todo: &Receiver<Job>, is_behind: bool) -> bool {
         let mut may_wait = !is_behind && self.under_way.is_empty();
-        while self.under_way.len() < DIGESTS_UNDER_WAY_MAX {
+        loop {
             let job = match std::mem::take(&mut may_wait) {
                 false => todo.try_recv(),
                 true if self.followed.is_empty() => todo.recv().map_err(|_| TryRecvError::Disconnected),
@@ -180,16 +192,15 @@ impl Work {
             };
             match job {
                 Ok(Job::Digest(digesting)) => self.under_way.push_back(digesting),
-                Ok(Job::Follow(followed)) => self.followed.push_back(followed),
+                Ok(Job::Follow(following)) => self.followed.push_back(following),
                 Ok(Job::Keep(sink, digest, then)) => then(or_failed("keep the file", || {
                     log::debug!("disk: {} is verified", sink.part_path().display());
                     sink.keep(digest)
                 })),
                 Err(TryRecvError::Disconnected) => return !self.under_way.is_empty(),
-                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Empty) => return true,
             }
         }
-        true
     }
 
     fn digest_a_slice(&mut self) {
@@ -204,10 +215,10 @@ impl Work {
 
     /// Goes a slice on with the next file that is being written; tells whether it has more.
     fn follow(&mut self) -> bool {
-        self.followed.retain(|followed| !followed.is_over());
-        let Some(followed) = self.followed.pop_front() else { return false };
-        let has_more = followed.follow(SLICE_LEN);
-        self.followed.push_back(followed);
+        self.followed.retain(|following| !following.followed.is_over());
+        let Some(following) = self.followed.pop_front() else { return false };
+        let has_more = following.followed.follow(SLICE_LEN);
+        self.followed.push_back(following);
         has_more
     }
 }

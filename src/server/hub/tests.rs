@@ -1,10 +1,15 @@
 //! Places, addresses and nicks, with real sockets and without conversations.
 
 use super::*;
+use crate::server::transfers::Busy;
+use crate::transfer::part::Origin;
 use crate::transfer::pool::PoolConfig;
+use crate::transfer::sink::{Sink, Target};
 use crate::transfer::tuning::Tuning;
+use crate::wire::name::FileName;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -132,4 +137,23 @@ fn r8_who_asks_in_the_same_room_shares_the_answer() {
     hub.leave(seats[1].0.id);
     assert_eq!(&*who()[0], b"USERS_1 carol\n");
     assert_eq!(&*kept[0], b"USERS_2 alice bob\n", "as it was when it was asked for");
+}
+
+#[test]
+fn r40_no_transfer_begins_while_the_disk_thread_is_far_behind() {
+    let (hub, _) = hub();
+    let (folder, name) = (tempfile::tempdir().expect("a folder"), FileName::parse("a").expect("a name"));
+    let sink = Sink::create(&Target::Folder(folder.path().into(), name), &Origin::new(0)).expect("a sink");
+    let followed_max = 2 * Limits::default().transfers_max;
+    for count in 0..followed_max {
+        hub.admit_to_disk().unwrap_or_else(|error| panic!("{count}: {error}"));
+        hub.disk.follow(sink.followed());
+    }
+    assert_eq!(hub.admit_to_disk(), Err(Busy::All));
+    drop(sink);
+    let until = Instant::now() + Duration::from_secs(60);
+    while hub.admit_to_disk().is_err() {
+        assert!(Instant::now() < until, "what is over is given up");
+        std::thread::yield_now();
+    }
 }

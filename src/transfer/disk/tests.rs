@@ -2,8 +2,10 @@ use super::*;
 use crate::transfer::part::Origin;
 use crate::transfer::sink::Target;
 use crate::wire::name::FileName;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::sync::mpsc;
+use std::time::Instant;
 
 #[test]
 fn every_job_is_done_and_dropping_waits_for_them() {
@@ -81,7 +83,8 @@ fn only_a_settled_whole_file_is_remembered_and_a_change_is_seen() {
     let digest = |digests: &mut Digests, file: &File, size| {
         let file = file.try_clone().expect("a handle");
         let then = Box::new(|_| {});
-        let mut job = Digesting { file, size, unwanted: Arc::default(), then, begun: None };
+        let mut job =
+            Digesting { file, size, unwanted: Arc::default(), then, _held: Arc::default(), begun: None };
         digests.advance(&mut job).expect("readable").expect("a single slice")
     };
     assert_eq!(digest(&mut digests, &file, 3), blake3::hash(b"one"));
@@ -146,4 +149,53 @@ fn r40_whoever_waits_for_a_job_that_panics_hears_of_it() {
     let expected =
         [format!("cannot keep the file: {interrupted}"), format!("cannot read the file: {interrupted}")];
     assert_eq!(words, ["cancelled", &expected[0], &expected[1]]);
+}
+
+#[test]
+fn r40_nobody_who_hands_jobs_in_waits_and_files_to_keep_come_before_all_digests() {
+    /// More than a server has by default, each far more than is read within this test.
+    const DIGESTS: usize = 1_100;
+    const HUGE_LEN: u64 = 100 << 30;
+    const FOLLOWED: usize = 3_000;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = |name| {
+        let target = Target::Folder(folder.path().into(), FileName::parse(name).expect("a name"));
+        Sink::create(&target, &Origin::new(0)).expect("a sink")
+    };
+    let disk = Disk::start().expect("a thread");
+    // The thread waits for whoever hands the jobs in; were that to wait for the thread, it would be in vain.
+    let (go_on, may_go_on) = mpsc::channel();
+    let (told, results) = mpsc::channel();
+    let waited = told.clone();
+    disk.digest(tempfile::tempfile().expect("a file"), 0, Arc::default(), move |_| {
+        let word = may_go_on.recv_timeout(Duration::from_secs(60)).unwrap_or("nothing in time");
+        waited.send(word.to_owned()).expect("heard");
+    });
+    let huge = tempfile::tempfile().expect("a file");
+    huge.set_len(HUGE_LEN).expect("a sparse file");
+    let unwanted = Arc::new(AtomicBool::new(false));
+    for _ in 0..DIGESTS {
+        disk.digest(huge.try_clone().expect("a handle"), HUGE_LEN, Arc::clone(&unwanted), |_| {});
+    }
+    let followed = sink("followed").followed();
+    for _ in 0..FOLLOWED {
+        disk.follow(Arc::clone(&followed));
+    }
+    disk.keep(sink("kept"), blake3::hash(b""), move |kept| {
+        told.send(kept.expect("kept").display().to_string()).expect("heard");
+    });
+    assert_eq!(disk.held_count(), 1 + DIGESTS + FOLLOWED);
+    go_on.send("all is handed in").expect("the thread waits");
+    let heard = |what| results.recv_timeout(Duration::from_secs(60)).expect(what);
+    assert_eq!(heard("the thread"), "all is handed in");
+    assert_eq!(heard("a file"), folder.path().join("kept").display().to_string());
+    assert!(disk.held_count() >= DIGESTS, "no digest is told");
+    unwanted.store(true, Ordering::Relaxed);
+    let until = Instant::now() + Duration::from_secs(60);
+    while disk.held_count() > 0 {
+        assert!(Instant::now() < until, "what nobody wants is given up");
+        thread::yield_now();
+    }
 }
