@@ -201,12 +201,17 @@ fn s23_a_person_in_the_room_is_asked_at_forty_per_cent() {
     assert_eq!(terminal.end().code(), Some(0));
     assert!(!terminal.folder.join("downloads/other.bin").exists());
 
-    let mut terminal = alice(&server, &["-y"], &[]);
-    terminal.press("/get big.bin\r");
-    let rows = terminal.wait_for("fetched big.bin: 4.0 MB in ");
-    assert!(!rows.join("\n").contains("Go on?"), "{rows:#?}");
-    terminal.press("\x04");
-    assert_eq!(terminal.end().code(), Some(0));
+    for option in ["-y", "--no-input"] {
+        let mut terminal = alice(&server, &[option], &[]);
+        terminal.press("/get big.bin\r");
+        let rows = terminal.wait_for("fetched big.bin: 4.0 MB in ");
+        terminal.press("\x1b[200~/quit\nsaid unasked\x1b[201~");
+        terminal.wait_for("alice> /quit");
+        terminal.wait_for("alice> said unasked");
+        assert!(!rows.join("\n").contains("Go on?"), "{rows:#?}");
+        terminal.press("\x04");
+        assert_eq!(terminal.end().code(), Some(0));
+    }
 }
 
 #[test]

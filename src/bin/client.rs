@@ -83,7 +83,7 @@ struct Cli {
     )]
     color: ColorWhen,
 
-    /// Never ask anything
+    /// Never ask anything: downloads go on, pastes are said
     #[arg(long, global = true)]
     no_input: bool,
 

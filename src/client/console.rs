@@ -40,7 +40,7 @@ pub fn talk(
     events: &mut Events,
     transfers: &mut Transfers,
     screen: &mut Screen,
-    answers_yes: bool,
+    never_asks: bool,
     legacy: LegacyWords,
 ) -> Result<(), ClientError> {
     Console {
@@ -53,7 +53,7 @@ pub fn talk(
         by_number: Vec::new(),
         roll: None,
         leaving: Leaving::No,
-        answers_yes,
+        never_asks,
         legacy,
         heard_at: Instant::now(),
         typing: screen.terminal.as_ref().map(|_| Typing::new()),
@@ -89,8 +89,8 @@ struct Console<'a> {
     by_number: Vec<Command>,
     roll: Option<Roll>,
     leaving: Leaving,
-    /// Nobody is asked whether a download shall go on.
-    answers_yes: bool,
+    /// Nobody is asked whether a download shall go on, or a paste be said: it does, and it is.
+    never_asks: bool,
     legacy: LegacyWords,
     /// When anything happened last.
     heard_at: Instant,

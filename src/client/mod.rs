@@ -200,7 +200,8 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     events.inputs = inputs;
     let ended = match errand {
         None => {
-            console::talk(&mut events, &mut transfers, screen, options.yes, LegacyWords::new(options.obeyed))
+            let never_asks = options.yes || options.no_input;
+            console::talk(&mut events, &mut transfers, screen, never_asks, LegacyWords::new(options.obeyed))
         }
         Some(errand) => oneshot::run(errand, guest, &mut events, &mut transfers, screen),
     };

@@ -31,7 +31,7 @@ impl Console<'_> {
             }
         };
         let target = Target::Folder(DOWNLOADS_FOLDER.into(), save_as.unwrap_or_else(|| name.clone()));
-        let asks = self.screen.interactive && !self.answers_yes;
+        let asks = self.screen.interactive && !self.never_asks;
         self.want(name, What::Get { target, asks }, transport)
     }
 

@@ -221,6 +221,10 @@ impl Console<'_> {
             typing.editor.insert(&lines.pop().unwrap_or_default());
             return Ok(());
         }
+        if self.never_asks {
+            typing.pasted = lines;
+            return self.on_paste_answer(&Key::Char('y'));
+        }
         let count = lines.len();
         let shown = if count == PREVIEW_LINES_MAX + 1 { count } else { count.min(PREVIEW_LINES_MAX) };
         let mut preview: Vec<String> = lines[..shown].iter().map(|line| cut(line)).collect();
