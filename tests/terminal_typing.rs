@@ -244,6 +244,19 @@ fn the_prompt_shows_where_a_line_goes() {
 }
 
 #[test]
+fn the_end_of_the_input_does_not_wait_for_a_server_that_is_away() {
+    let server = server();
+    let mut terminal = alice(&server, 80, 40);
+    drop(server);
+    terminal.wait_for("* connection lost");
+    terminal.press("nobody hears this\r");
+    terminal.wait_for("alice (away)> nobody hears this");
+    terminal.press("\x04");
+    terminal.wait_for("! 1 line not said");
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
 fn a_server_that_goes_away_is_seen_in_the_prompt() {
     let server = server();
     let terminal = alice(&server, 80, 40);

@@ -151,6 +151,8 @@ impl Console<'_> {
                 typing.interrupted = true;
                 self.hint("* ^C once more leaves; so do /quit and ^D")
             }
+            // A server that may never come back is not waited for; what is unsaid is told.
+            Outcome::End if !self.events.is_connected() && self.transfers.is_idle() => self.quit(),
             Outcome::End => {
                 self.leaving = Leaving::WhenIdle;
                 if self.transfers.is_idle() {
