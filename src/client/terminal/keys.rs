@@ -1,5 +1,13 @@
 //! What a terminal sends, as keys: octets in, in any pieces, [`Key`]s out. Nothing is read here.
 
+use std::time::Duration;
+
+/// After Escape, what belongs to the same key follows within this. Ours: a slow line carries it, and nobody sees it.
+pub const ESCAPE_WAIT: Duration = Duration::from_millis(50);
+
+/// More of a paste follows within this, or its end is lost. Ours: no line stalls so long often, and a person waits so long.
+const PASTE_WAIT: Duration = Duration::from_secs(1);
+
 /// The longest escape sequence that is looked at. Ours: those of real keys have less than ten octets.
 const SEQUENCE_LEN_MAX: usize = 32;
 
@@ -94,13 +102,23 @@ impl Keys {
         }
     }
 
-    /// Whether more is to come, if what came last was not the Escape key alone.
-    pub fn is_waiting(&self) -> bool {
-        self.paste.is_none() && self.pending.first() == Some(&0x1b)
+    /// How long to wait for more, where what has come has no end yet; then [`give_up`](Self::give_up).
+    pub fn waits(&self) -> Option<Duration> {
+        if self.paste.is_some() {
+            return Some(PASTE_WAIT);
+        }
+        (self.pending.first() == Some(&0x1b)).then_some(ESCAPE_WAIT)
     }
 
-    /// Nothing more has come for a while: what looked like the begin of a sequence was a key.
+    /// Nothing more has come for a while: what looked like the begin of a sequence was a key, and a paste whose end was
+    /// lost is what has come of it.
     pub fn give_up(&mut self) -> Option<Key> {
+        if let Some(mut paste) = self.paste.take() {
+            paste.append(&mut self.pending);
+            let cut = (1..PASTE_END.len()).rev().find(|&len| paste.ends_with(&PASTE_END[..len]));
+            paste.truncate(paste.len() - cut.unwrap_or(0));
+            return Some(pasted(&paste));
+        }
         let was_escape = self.pending == [0x1b];
         self.pending.clear();
         was_escape.then_some(Key::Escape)
@@ -116,9 +134,13 @@ impl Keys {
         paste.extend(self.pending.drain(..len).take(room));
         end?;
         self.pending.drain(..PASTE_END.len());
-        let text = String::from_utf8_lossy(&self.paste.take()?).replace("\r\n", "\n").replace('\r', "\n");
-        Some(Key::Paste(text.chars().filter(|&c| c == '\n' || c == '\t' || !c.is_control()).collect()))
+        Some(pasted(&self.paste.take()?))
     }
+}
+
+fn pasted(octets: &[u8]) -> Key {
+    let text = String::from_utf8_lossy(octets).replace("\r\n", "\n").replace('\r', "\n");
+    Key::Paste(text.chars().filter(|&c| c == '\n' || c == '\t' || !c.is_control()).collect())
 }
 
 fn step(input: &[u8]) -> Step {
@@ -259,10 +281,21 @@ mod tests {
     fn escape_alone_is_a_key_after_a_while() {
         let mut keys = Keys::default();
         assert_eq!(keys.feed(b"\x1b"), []);
-        assert!(keys.is_waiting());
+        assert!(keys.waits().is_some());
         assert_eq!(keys.give_up(), Some(Key::Escape));
-        assert!(!keys.is_waiting());
+        assert_eq!(keys.waits(), None);
         assert_eq!(keys.feed(b"[A"), [Key::Char('['), Key::Char('A')]);
+    }
+
+    #[test]
+    fn a_paste_without_its_end_is_given_after_a_while() {
+        let mut keys = Keys::default();
+        assert_eq!(keys.feed(b"\x1b[200~one\rtwo\x1b[20"), []);
+        assert!(keys.waits().is_some());
+        assert_eq!(keys.give_up(), Some(Key::Paste("one\ntwo".into())));
+        assert_eq!(keys.waits(), None);
+        // Its end comes late.
+        assert_eq!(keys.feed(b"\x1b[201~x"), [Key::Char('x')]);
     }
 
     proptest! {

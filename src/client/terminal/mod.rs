@@ -26,14 +26,11 @@ use rustix::termios::{
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use self::keys::{Key, Keys};
+use self::keys::{ESCAPE_WAIT, Key, Keys};
 use self::rows::{Layout, Span, Style, wrap};
 
 /// Reads of the keyboard not yet looked at. Ours: few, the terminal itself waits.
 const AHEAD_MAX: usize = 16;
-
-/// After Escape, what belongs to the same key follows within this. Ours: a slow line carries it, and nobody sees it.
-const ESCAPE_WAIT: Duration = Duration::from_millis(50);
 
 /// How far the second row of a line is indented. Ours: behind the time, so that no text can stand there.
 pub const INDENT: usize = 6;
@@ -282,7 +279,7 @@ fn read_keys(tell: &Sender<Input>) {
             Ok(0) => Input::End,
             Ok(len) => {
                 let mut pressed = keys.feed(&buffer[..len]);
-                if keys.is_waiting() && !more_comes(&stdin) {
+                if keys.waits().is_some_and(|wait| !more_comes(&stdin, wait)) {
                     pressed.extend(keys.give_up());
                 }
                 Input::Keys(pressed)
@@ -300,7 +297,7 @@ fn read_keys(tell: &Sender<Input>) {
     }
 }
 
-fn more_comes(stdin: &impl AsFd) -> bool {
-    let wait = rustix::time::Timespec { tv_sec: 0, tv_nsec: ESCAPE_WAIT.subsec_nanos().into() };
-    poll(&mut [PollFd::new(stdin, PollFlags::IN)], Some(&wait)).is_ok_and(|ready| ready > 0)
+fn more_comes(stdin: &impl AsFd, wait: Duration) -> bool {
+    let wait = rustix::time::Timespec::try_from(wait).ok();
+    poll(&mut [PollFd::new(stdin, PollFlags::IN)], wait.as_ref()).is_ok_and(|ready| ready > 0)
 }
