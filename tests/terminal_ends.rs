@@ -101,7 +101,10 @@ fn r36_complaints_that_nobody_takes_are_no_panic() {
     shell.wait_for_last("$");
     shell.press(&line);
     shell.wait_for_last("alice>");
-    shell.press("/nonsense\r/get nothing\rstill here\r");
+    for line in ["/nonsense", "/get nothing", "still here"] {
+        shell.press(&format!("{line}\r"));
+        shell.wait_for(&format!("alice> {line}"));
+    }
     shell.wait_for("alice> still here");
     shell.press("/quit\r");
     shell.wait_for_last("$");

@@ -164,6 +164,21 @@ fn a_paste_of_many_lines_is_one_question() {
 }
 
 #[test]
+fn many_lines_at_once_are_a_paste_where_the_terminal_does_not_mark_it() {
+    let server = server();
+    let mut bob = server.login("bob");
+    let terminal = alice(&server, 80, 40);
+    // More than a terminal gives at one read.
+    let lines: Vec<String> = (0..1000).map(|i| format!("pasted line {i} y\r")).collect();
+    terminal.press(&lines.concat());
+    terminal.wait_for_last("say 1000 lines to everyone? [y/n/j]");
+    terminal.press("n");
+    terminal.wait_for_last("alice>");
+    terminal.press("typed\r");
+    assert_eq!(bob.line_but(&["JOIN"]), "MSG_alice typed");
+}
+
+#[test]
 fn tab_completes_nicks_commands_shared_files_and_paths() {
     let server = TestServer::start_with(&["--no-rate-limit"], |files| {
         fs::write(files.join("lore of the sea.txt"), "x").expect("written");
@@ -203,8 +218,12 @@ fn what_was_typed_can_be_found_again() {
     let server = server();
     let mut bob = server.login("bob");
     let terminal = alice(&server, 80, 40);
-    terminal.press("first thing\r/msg bob a secret\rsecond thing\r");
-    for said in ["MSG_alice first thing", "PM_alice a secret", "MSG_alice second thing"] {
+    for (line, said) in [
+        ("first thing\r", "MSG_alice first thing"),
+        ("/msg bob a secret\r", "PM_alice a secret"),
+        ("second thing\r", "MSG_alice second thing"),
+    ] {
+        terminal.press(line);
         assert_eq!(bob.line_but(&["JOIN"]), said);
     }
     terminal.press("\x12first");
@@ -234,7 +253,11 @@ fn the_prompt_shows_where_a_line_goes() {
     terminal.press("half a");
     terminal.press("\x15/nick ally\r");
     terminal.wait_for_last("ally->rob>");
-    terminal.press("/all\r//etc\r/fiels\r");
+    terminal.press("/all\r");
+    terminal.wait_for_last("ally>");
+    terminal.press("//etc\r");
+    terminal.wait_for("ally> //etc");
+    terminal.press("/fiels\r");
     assert_eq!(bob.line_but(&["NICK"]), "MSG_ally /etc");
     terminal.wait_for("! there is no command /fiels, did you mean /files?");
     bob.send("ALL_hello Ally\nPM_ally you alone\n");

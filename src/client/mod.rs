@@ -180,7 +180,9 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
         ColorWhen::Always => true,
         ColorWhen::Never => false,
     };
-    let inputs = screen.terminal.as_ref().map(|_| terminal::start()).transpose();
+    let never_asks = options.yes || options.no_input;
+    // Whom nobody may ask is no person either: lines are what they are, however fast they come.
+    let inputs = screen.terminal.as_ref().map(|_| terminal::start(!never_asks)).transpose();
     let inputs = inputs.map_err(failed("read the terminal"))?;
     let typed = match (&errand, &inputs) {
         (None, None) => Some(typed::start().map_err(failed("read standard input"))?),
@@ -200,7 +202,6 @@ fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     events.inputs = inputs;
     let ended = match errand {
         None => {
-            let never_asks = options.yes || options.no_input;
             console::talk(&mut events, &mut transfers, screen, never_asks, LegacyWords::new(options.obeyed))
         }
         Some(errand) => oneshot::run(errand, guest, &mut events, &mut transfers, screen),

@@ -12,7 +12,7 @@ const PASTE_WAIT: Duration = Duration::from_secs(1);
 const SEQUENCE_LEN_MAX: usize = 32;
 
 /// The longest paste. Ours: hundreds of messages; whoever pastes more did not mean to talk.
-const PASTE_LEN_MAX: usize = 1024 * 1024;
+pub const PASTE_LEN_MAX: usize = 1024 * 1024;
 
 /// How a terminal begins and ends a paste, where it was asked to tell (xterm, "bracketed paste mode").
 const PASTE_BEGIN: &[u8] = b"\x1b[200~";
@@ -141,6 +141,24 @@ impl Keys {
 fn pasted(octets: &[u8]) -> Key {
     let text = String::from_utf8_lossy(octets).replace("\r\n", "\n").replace('\r', "\n");
     Key::Paste(text.chars().filter(|&c| c == '\n' || c == '\t' || !c.is_control()).collect())
+}
+
+/// The text of keys that came at once, if nobody types so: several lines, and nothing but text. A terminal that does not
+/// mark a paste sends it so.
+pub fn unmarked_paste(keys: &[Key]) -> Option<String> {
+    let text: Option<String> = keys
+        .iter()
+        .map(|key| match key {
+            Key::Char(c) => Some(*c),
+            Key::Enter => Some('\n'),
+            Key::Tab => Some('\t'),
+            _ => None,
+        })
+        .collect();
+    // Text stands behind the first Enter that ends one, and there is another Enter.
+    text.filter(|text| {
+        text.split('\n').filter(|line| !line.is_empty()).count() > 1 && text.matches('\n').count() > 1
+    })
 }
 
 fn step(input: &[u8]) -> Step {
@@ -274,6 +292,18 @@ mod tests {
                 [Key::Char('x'), paste.clone(), Key::Char('y')],
                 "{piece_len}"
             );
+        }
+    }
+
+    #[test]
+    fn several_lines_at_once_are_a_paste() {
+        let text = |input: &[u8]| unmarked_paste(&keys(input, 1000));
+        assert_eq!(text(b"one\rtwo\r").as_deref(), Some("one\ntwo\n"));
+        assert_eq!(text(b"one\r\ttwo\rthree").as_deref(), Some("one\n\ttwo\nthree"));
+        assert_eq!(text(b"one\r\n\r\ntwo\r\n").as_deref(), Some("one\n\n\n\ntwo\n\n"));
+        // Somebody types fast, leans on Enter, or a key is no text.
+        for input in [&b"one\r"[..], b"one\rtw", b"\r\r\r", b"one\r\r", b"one\rtwo\x7f\r"] {
+            assert_eq!(text(input), None, "{input:?}");
         }
     }
 

@@ -26,7 +26,7 @@ use rustix::termios::{
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use self::keys::{ESCAPE_WAIT, Key, Keys};
+use self::keys::{ESCAPE_WAIT, Key, Keys, PASTE_LEN_MAX, unmarked_paste};
 use self::rows::{Layout, Span, Style, wrap};
 
 /// Reads of the keyboard not yet looked at. Ours: few, the terminal itself waits.
@@ -254,7 +254,8 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// Starts the threads, named `keyboard` and `window`. They end with the terminal, or with the process.
-pub fn start() -> io::Result<Receiver<Input>> {
+/// Where `guesses_pastes`, several lines that come at once are one paste.
+pub fn start(guesses_pastes: bool) -> io::Result<Receiver<Input>> {
     let (tell, inputs) = crossbeam_channel::bounded(AHEAD_MAX);
     let tell_size = tell.clone();
     let mut hooked = Signals::new([SIGWINCH, SIGCONT])?;
@@ -266,14 +267,16 @@ pub fn start() -> io::Result<Receiver<Input>> {
             }
         }
     })?;
-    thread::Builder::new().name("keyboard".into()).spawn(move || read_keys(&tell))?;
+    thread::Builder::new().name("keyboard".into()).spawn(move || read_keys(&tell, guesses_pastes))?;
     Ok(inputs)
 }
 
-fn read_keys(tell: &Sender<Input>) {
+fn read_keys(tell: &Sender<Input>, guesses_pastes: bool) {
     let mut stdin = io::stdin().lock();
     let mut keys = Keys::default();
     let mut buffer = [0; 8 * 1024];
+    // What has come of a paste that the terminal does not mark.
+    let mut unmarked = Vec::new();
     loop {
         let input = match stdin.read(&mut buffer) {
             Ok(0) => Input::End,
@@ -282,7 +285,14 @@ fn read_keys(tell: &Sender<Input>) {
                 if keys.waits().is_some_and(|wait| !more_comes(&stdin, wait)) {
                     pressed.extend(keys.give_up());
                 }
-                Input::Keys(pressed)
+                unmarked.append(&mut pressed);
+                if guesses_pastes && let Some(text) = unmarked_paste(&unmarked) {
+                    if text.len() < PASTE_LEN_MAX && more_comes(&stdin, ESCAPE_WAIT) {
+                        continue;
+                    }
+                    unmarked = vec![Key::Paste(text)];
+                }
+                Input::Keys(std::mem::take(&mut unmarked))
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
