@@ -164,6 +164,24 @@ fn a_paste_of_many_lines_is_one_question() {
 }
 
 #[test]
+fn a_paste_that_is_too_long_for_a_line_is_not_lost_without_a_word() {
+    let server = server();
+    let terminal = alice(&server, 80, 40);
+    let half = "x".repeat(40_000);
+    terminal.press(&format!("\x1b[200~{half}\r{half}\x1b[201~"));
+    terminal.wait_for_last("say 2 lines to everyone? [y/n/j]");
+    terminal.press("j");
+    terminal.wait_for("! too long for one line, not taken");
+    terminal.wait_for_last("say 2 lines to everyone? [y/n/j]");
+    terminal.press("n");
+    terminal.wait_for_last("alice>");
+    terminal.press(&format!("\x1b[200~{half}{half}\x1b[201~"));
+    terminal.wait("told again", |rows| {
+        rows.iter().filter(|row| row.contains("! too long for one line")).count() == 2
+    });
+}
+
+#[test]
 fn many_lines_at_once_are_a_paste_where_the_terminal_does_not_mark_it() {
     let server = server();
     let mut bob = server.login("bob");

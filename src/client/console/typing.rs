@@ -163,7 +163,15 @@ impl Console<'_> {
             }
             Outcome::Suspend => self.screen.suspend(),
             Outcome::Clear => self.screen.clear(),
+            Outcome::TooLong => self.complain_of_length(),
         }
+    }
+
+    fn complain_of_length(&mut self) -> Result<(), ClientError> {
+        self.screen.complain(
+            "command",
+            "too long for one line, not taken; say it in shorter pieces, or /put it as a file",
+        )
     }
 
     fn hint(&mut self, text: &str) -> Result<(), ClientError> {
@@ -220,8 +228,10 @@ impl Console<'_> {
         let lines = text.lines().map(|line| line.trim_end().replace('\t', "    "));
         let mut lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
         if lines.len() < 2 {
-            typing.editor.insert(&lines.pop().unwrap_or_default());
-            return Ok(());
+            return match typing.editor.insert(&lines.pop().unwrap_or_default()) {
+                Outcome::TooLong => self.complain_of_length(),
+                _ => Ok(()),
+            };
         }
         if self.never_asks {
             typing.pasted = lines;
@@ -254,8 +264,10 @@ impl Console<'_> {
                 Ok(())
             }
             Key::Char('j' | 'J') => {
-                let line = std::mem::take(&mut typing.pasted).join(" ");
-                typing.editor.insert(&line);
+                if typing.editor.insert(&typing.pasted.join(" ")) == Outcome::TooLong {
+                    return self.complain_of_length();
+                }
+                typing.pasted.clear();
                 Ok(())
             }
             Key::Char('n' | 'N') | Key::Enter | Key::Escape | Key::Ctrl('c' | 'd' | 'g') => {

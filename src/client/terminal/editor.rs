@@ -27,6 +27,8 @@ pub enum Outcome {
     Suspend,
     /// ^L: the screen shall be clear.
     Clear,
+    /// The line would be too long; it is as before.
+    TooLong,
 }
 
 /// The line, the place in it, and the lines before it.
@@ -76,17 +78,19 @@ impl Editor {
         self.history.push(line, is_private);
     }
 
-    /// Puts `text` in place of the octets from `from` to the cursor.
-    pub fn replace(&mut self, from: usize, text: &str) {
-        if self.line.len() + text.len() <= LINE_LEN_MAX {
-            self.line.replace_range(from..self.cursor, text);
-            self.cursor = from + text.len();
+    /// Puts `text` in place of the octets from `from` to the cursor. What makes the line too long is not taken.
+    pub fn replace(&mut self, from: usize, text: &str) -> Outcome {
+        if self.line.len() + text.len() > LINE_LEN_MAX {
+            return Outcome::TooLong;
         }
+        self.line.replace_range(from..self.cursor, text);
+        self.cursor = from + text.len();
+        Outcome::Edited
     }
 
-    /// Types this at the cursor.
-    pub fn insert(&mut self, text: &str) {
-        self.replace(self.cursor, text);
+    /// Types this at the cursor, if the line does not become too long.
+    pub fn insert(&mut self, text: &str) -> Outcome {
+        self.replace(self.cursor, text)
     }
 
     /// Takes one key.
@@ -98,7 +102,7 @@ impl Editor {
             }
         }
         match key {
-            Key::Char(c) => self.insert(c.encode_utf8(&mut [0; 4])),
+            Key::Char(c) => return self.insert(c.encode_utf8(&mut [0; 4])),
             Key::Paste(text) => return self.paste(&text),
             Key::Enter => {
                 self.browsing = None;
@@ -135,7 +139,7 @@ impl Editor {
             Key::Ctrl('u') => self.cut(0, self.cursor),
             Key::Ctrl('y') => {
                 let text = self.cut.clone();
-                self.insert(&text);
+                return self.insert(&text);
             }
             Key::Escape | Key::Ctrl(_) | Key::Alt(_) => {}
         }
@@ -148,8 +152,7 @@ impl Editor {
         if text.contains('\n') {
             return Outcome::Paste(text.to_owned());
         }
-        self.insert(&text.replace('\t', " "));
-        Outcome::Edited
+        self.insert(&text.replace('\t', " "))
     }
 
     /// A key while the history is searched; gives back one that ends the search and means something else.
