@@ -123,3 +123,16 @@ fn a_one_shot_prints_one_object_and_an_error_is_one() {
     assert_exit(&output, 5, "no such file");
     assert_eq!(schema.check(stdout(&output).trim_end()), "error");
 }
+
+#[test]
+fn a_failure_before_the_session_is_an_object_too() {
+    let schema = Schema::read();
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("missing/trace.jsonl");
+    let trace = trace.to_str().expect("UTF-8");
+    let address = "127.0.0.1:1".parse().expect("an address");
+    let arguments = ["who", "--json", "--trace", trace];
+    let output = client(folder.path(), address, &arguments).output().expect("the client runs");
+    assert_exit(&output, 5, "; check the path");
+    assert_eq!(schema.check(stdout(&output).trim_end()), "error");
+}

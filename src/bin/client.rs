@@ -201,9 +201,9 @@ fn main() -> ExitCode {
     log_to_stderr(level);
     let tuning = match cli.tuning.open() {
         Ok(tuning) => tuning,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "! {error}");
-            return ExitCode::FAILURE;
+        Err(source) => {
+            let error = ClientError::System { what: "start".into(), source };
+            return ExitCode::from(client::fail(cli.json, &error));
         }
     };
     if let (Some(nick), None, false) = (&cli.nick, &cli.command, cli.quiet)
@@ -216,10 +216,7 @@ fn main() -> ExitCode {
     let action = cli.command.map_or(Action::Talk, Action::from);
     let address = match cli.address.map_or_else(|| find_server(&action, cli.no_input), Ok) {
         Ok(address) => address,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "! {error}");
-            return ExitCode::from(error.exit_code());
-        }
+        Err(error) => return ExitCode::from(client::fail(cli.json, &error)),
     };
     let nick =
         cli.nick.or_else(|| variable(NICK_VARIABLE).filter(|_| address.nick.is_none() && action.is_seen()));

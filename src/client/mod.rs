@@ -161,6 +161,15 @@ pub fn run(options: &Options) -> u8 {
     error.exit_code()
 }
 
+/// Tells why there is nothing to run, and gives the exit code.
+pub fn fail(json: bool, error: &ClientError) -> u8 {
+    let mut screen = Screen { json, ..Screen::default() };
+    if let Err(error) = screen.complain_of(error) {
+        log::debug!("the failure could not be told: {error}");
+    }
+    error.exit_code()
+}
+
 fn try_run(options: &Options, screen: &mut Screen) -> Result<(), ClientError> {
     let failed = |what: &str| {
         let what = what.to_owned();
