@@ -112,6 +112,7 @@ fn server_and_nick_may_come_from_the_environment() {
     let output = start(&["who"], &[("PACKETBOAT_SERVER", "a b")]);
     assert_exit(&output, 2, "PACKETBOAT_SERVER=a b: this is not a host");
     assert_exit(&start(&["who"], &[("PACKETBOAT_SERVER", "")]), 2, "no server is named");
+    assert_exit(&start(&["who", "--bogus"], &[]), 2, "Usage: client HOST[:PORT] [NICK] who");
 }
 
 #[test]

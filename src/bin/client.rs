@@ -115,6 +115,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Errand {
     /// Say one thing and leave
+    #[command(override_usage = "client HOST[:PORT] [NICK] msg TEXT [OPTIONS]")]
     Msg {
         /// What to say
         text: String,
@@ -123,10 +124,13 @@ enum Errand {
         to: Option<String>,
     },
     /// List who is here
+    #[command(override_usage = "client HOST[:PORT] [NICK] who [OPTIONS]")]
     Who,
     /// List what can be fetched
+    #[command(override_usage = "client HOST[:PORT] [NICK] files [OPTIONS]")]
     Files,
     /// Fetch one file
+    #[command(override_usage = "client HOST[:PORT] [NICK] get NAME [OPTIONS]")]
     Get {
         /// Its name on the shelf
         name: String,
@@ -141,6 +145,7 @@ enum Errand {
         tcp: bool,
     },
     /// Put one file on the shelf
+    #[command(override_usage = "client HOST[:PORT] [NICK] put PATH [OPTIONS]")]
     Put {
         /// The file
         path: PathBuf,
@@ -155,8 +160,10 @@ enum Errand {
         tcp: bool,
     },
     /// Print what happens until ended
+    #[command(override_usage = "client HOST[:PORT] [NICK] listen [OPTIONS]")]
     Listen,
     /// Test TCP, UDP both ways, packet size, loss and clock; say what to do
+    #[command(override_usage = "client HOST[:PORT] [NICK] doctor [OPTIONS]")]
     Doctor,
 }
 
