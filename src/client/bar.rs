@@ -53,11 +53,13 @@ impl Bar {
         let size = size_text(view.size.unwrap_or_default());
         let mut numbers =
             format!("  {} of {size}, {}/s", size_text(view.moved_bytes), size_text(whole(self.0.per_sec())));
-        if let Some(srtt) = view.srtt {
-            numbers += &format!(", srtt {}", round_trip(srtt));
-        }
-        if view.resent_packets > 0 {
-            numbers += &format!(", {} resent", view.resent_packets);
+        let srtt = view.srtt.map(|srtt| format!(", srtt {}", round_trip(srtt)));
+        let resent = (view.resent_packets > 0).then(|| format!(", {} resent", view.resent_packets));
+        // A row that wraps would leave its end behind.
+        for more in [srtt, resent].into_iter().flatten() {
+            if numbers.len() + more.len() <= terminal::size().0 {
+                numbers += &more;
+            }
         }
         self.0.set_prefix(numbers);
         self.0.set_position(view.moved_bytes);
