@@ -320,6 +320,8 @@ impl Drop for Session {
 }
 
 fn read_lines(mut stream: TcpStream, mut buffer: LineBuffer, tell: &Sender<Incoming>) {
+    // One warning is enough: a hostile server could send as many bad lines as it likes.
+    let mut level = log::Level::Warn;
     loop {
         while let Some(line) = buffer.next_line() {
             match line.and_then(ServerMessage::parse) {
@@ -330,7 +332,10 @@ fn read_lines(mut stream: TcpStream, mut buffer: LineBuffer, tell: &Sender<Incom
                 }
                 // A newer server may say more than we know.
                 Err(WireError::UnknownProtocol) => log::debug!("session: a line of an unknown protocol"),
-                Err(error) => log::warn!("session: the server sent a bad line: {error}"),
+                Err(error) => {
+                    log::log!(level, "session: the server sent a bad line: {error}");
+                    level = log::Level::Debug;
+                }
             }
         }
         let why = match buffer.read_from(&mut stream) {
