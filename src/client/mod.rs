@@ -150,14 +150,18 @@ pub fn run(options: &Options) -> u8 {
         ..Screen::default()
     };
     let ended = try_run(options, &mut screen);
-    screen.finish();
-    let Err(error) = ended else { return 0 };
+    let Err(error) = ended else {
+        screen.finish();
+        return 0;
+    };
     // Whoever has pressed ^C twice knows why this ends.
     let is_told = matches!(error, ClientError::OutputClosed)
         || screen.interactive && matches!(error, ClientError::Signal(signal_hook::consts::SIGINT));
-    if !is_told && let Err(error) = screen.complain_of(&error) {
+    // While the terminal is still ours: there lines are broken between words.
+    if !is_told && let Err(error) = screen.erase().and_then(|()| screen.complain_of(&error)) {
         log::debug!("the failure could not be told: {error}");
     }
+    screen.finish();
     error.exit_code()
 }
 
