@@ -54,7 +54,11 @@ impl Errand {
             Action::Listen => Self::Listen,
             Action::Doctor => Self::Doctor(options.tuning.clone()),
             Action::Get { name, output, transport } => {
-                let name = parse_name(name)?;
+                let name = FileName::parse(name).map_err(|_| ClientError::NotOffered {
+                    name: name.clone(),
+                    code: ErrorCode::BadName,
+                    words: "no shared file can be called so".into(),
+                })?;
                 prepare_get(name, output.as_deref(), *transport, options)?
             }
             Action::Put { path, save_as, transport } => {

@@ -15,6 +15,8 @@ pub(super) fn after(error: &ClientError) -> &'static str {
         ClientError::Closed(_) => "come back later",
         ClientError::Kicked(_) => "mend that before you come back",
         ClientError::Nick(_) => "choose another nickname",
+        // It was to be fetched: what is put under a bad name is refused before.
+        ClientError::NotOffered { code: ErrorCode::BadName, .. } => after_code(ErrorCode::NoFile),
         ClientError::Refused { code, .. } | ClientError::NotOffered { code, .. } => after_code(*code),
         ClientError::Transfer { source, .. } => after_transfer(source),
         ClientError::System { source, .. } => after_io(source),
