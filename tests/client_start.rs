@@ -112,6 +112,8 @@ fn server_and_nick_may_come_from_the_environment() {
     let output = start(&["who"], &[("PACKETBOAT_SERVER", "a b")]);
     assert_exit(&output, 2, "PACKETBOAT_SERVER=a b: this is not a host");
     assert_exit(&start(&["who"], &[("PACKETBOAT_SERVER", "")]), 2, "no server is named");
+    let variables = [("PACKETBOAT_SERVER", "127.0.0.1")];
+    assert_exit(&start(&["alfred.invalid", "who"], &variables), 3, "PACKETBOAT_SERVER was passed over");
     assert_exit(&start(&["who", "--bogus"], &[]), 2, "Usage: client HOST[:PORT] [NICK] who");
 }
 

@@ -9,16 +9,13 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use packetboat::chat::command;
 use packetboat::chat::legacy::Obeyed;
-use packetboat::client::address::Address;
+use packetboat::client::address::{Address, SERVER_VARIABLE};
 use packetboat::client::error::ClientError;
 use packetboat::client::show::{ColorWhen, log_to_stderr};
 use packetboat::client::{self, Action, Options, ask};
 use packetboat::transfer::tuning::TuningArgs;
 use packetboat::wire::message::Transport;
 use packetboat::wire::text::sanitise;
-
-/// Names the server where the command line does not.
-const SERVER_VARIABLE: &str = "PACKETBOAT_SERVER";
 
 /// Names the person where the command line does not, and others see the name.
 const NICK_VARIABLE: &str = "PACKETBOAT_NICK";

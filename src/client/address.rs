@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+/// The variable of the environment that names the server where the command line does not.
+pub const SERVER_VARIABLE: &str = "PACKETBOAT_SERVER";
+
 /// Where a server listens unless told otherwise.
 pub const PORT_DEFAULT: u16 = 55_000;
 

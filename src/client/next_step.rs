@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::address::{Address, SERVER_VARIABLE};
 use super::error::{ClientError, NotConnected};
 use crate::transfer::TransferError;
 use crate::wire::ErrorCode;
@@ -10,6 +11,10 @@ use crate::wire::ErrorCode;
 pub(super) fn after(error: &ClientError) -> &'static str {
     match error {
         ClientError::Usage(_) => "see client --help",
+        ClientError::Connect { address, why: NotConnected::UnknownHost(_) } if is_instead(address) => {
+            "check its spelling: it was taken as HOST, and PACKETBOAT_SERVER was passed over (a nickname goes into \
+             PACKETBOAT_NICK, or behind the host, as in client HOST NICK)"
+        }
         ClientError::Connect { why, .. } => after_no_connection(why),
         ClientError::Lost(_) => "look whether the server still runs, then do it again",
         ClientError::Closed(_) => "come back later",
@@ -23,6 +28,12 @@ pub(super) fn after(error: &ClientError) -> &'static str {
         ClientError::Unwell(_) => "what to do about it stands beside each check",
         ClientError::OutputClosed | ClientError::Signal(_) => "",
     }
+}
+
+/// Whether the environment names another server than this one, so that it may be no server at all.
+fn is_instead(address: &str) -> bool {
+    let named = std::env::var(SERVER_VARIABLE).ok().and_then(|server| server.parse::<Address>().ok());
+    named.is_some_and(|server| server.to_string() != address)
 }
 
 fn after_no_connection(why: &NotConnected) -> &'static str {
