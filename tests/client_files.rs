@@ -123,7 +123,7 @@ fn an_absent_file_is_exit_5_and_an_existing_target_exit_9() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     for bad in ["../etc/passwd", "/etc/passwd", ".hidden", "a\nb"] {
         let output = client(folder.path(), closed, &["get", bad]).output().expect("it runs");
-        assert_exit(&output, 5, "no shared file can be called");
+        assert_exit(&output, 5, "no shared file can be called so; the command `files` lists");
     }
     fs::write(folder.path().join("mine.txt"), "precious").expect("written");
     let output =
