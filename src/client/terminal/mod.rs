@@ -32,6 +32,10 @@ use self::rows::{Layout, Span, Style, wrap};
 /// Reads of the keyboard not yet looked at. Ours: few, the terminal itself waits.
 const AHEAD_MAX: usize = 16;
 
+/// More of a paste that is not marked follows within this. Ours: its rest would answer the question about it, so a slow
+/// line and a busy machine have time enough, and a person hardly sees it.
+const UNMARKED_WAIT: Duration = Duration::from_millis(300);
+
 /// How far the second row of a line is indented. Ours: behind the time, so that no text can stand there.
 pub const INDENT: usize = 6;
 
@@ -287,7 +291,7 @@ fn read_keys(tell: &Sender<Input>, guesses_pastes: bool) {
                 }
                 unmarked.append(&mut pressed);
                 if guesses_pastes && let Some(text) = unmarked_paste(&unmarked) {
-                    if text.len() < PASTE_LEN_MAX && more_comes(&stdin, ESCAPE_WAIT) {
+                    if text.len() < PASTE_LEN_MAX && more_comes(&stdin, UNMARKED_WAIT) {
                         continue;
                     }
                     unmarked = vec![Key::Paste(text)];
