@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 use common::scripted::*;
+use common::{PATIENCE, by_tier};
 
 #[test]
 fn no_server_is_one_clear_line_and_exit_3() {
@@ -154,4 +157,24 @@ fn a_ping_is_answered_and_a_kick_is_exit_10() {
     let (output, _folder) =
         run(&["listen", "--reconnect-for", "0"], |peer, _| peer.say("BYE_the server is going down"));
     assert_exit(&output, 3, "the server is going down");
+}
+
+/// Half a minute each: at night.
+#[test]
+fn a_server_that_talks_and_never_answers_a_one_shot_command_is_given_up() {
+    if by_tier(true, false) {
+        return;
+    }
+    let commands: [&[&str]; 4] = [&["who"], &["files"], &["msg", "hello"], &["msg", "hello", "--to", "bob"]];
+    thread::scope(|scope| {
+        for command in commands {
+            scope.spawn(move || {
+                let begin = Instant::now();
+                let (output, _folder) =
+                    run(command, |peer, _| while writeln!(peer.writer, "MSG_eve hi").is_ok() {});
+                assert_exit(&output, 3, "the server does not answer");
+                assert!(begin.elapsed() < PATIENCE * 2, "and in time");
+            });
+        }
+    });
 }

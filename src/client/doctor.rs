@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::diagnosis::{Facts, Measured, Untested, diagnose};
 use super::error::ClientError;
 use super::event::Event;
-use super::oneshot::{OneShot, no_answer};
+use super::oneshot::OneShot;
 use super::report::Report;
 use crate::rudp::probe::Probe;
 use crate::rudp::{PACKET_LEN_IPV4, PACKET_LEN_IPV6, PACKET_LEN_MIN};
@@ -62,7 +62,7 @@ impl OneShot<'_> {
         for number in 0..PINGS {
             let (text, asked_at) = (format!("doctor {number}"), Instant::now());
             self.events.session.say(ClientMessage::Ping(text.clone()));
-            self.answer(|message| {
+            self.answer(ANSWER_MAX, |message| {
                 matches!(message, ServerMessage::Pong(answer) if answer == text).then_some(())
             })?;
             rtts.push(asked_at.elapsed());
@@ -80,7 +80,7 @@ impl OneShot<'_> {
     ) -> Result<Result<Measured, Untested>, ClientError> {
         let asked_at = Timestamp::now();
         self.events.session.say(ClientMessage::Probe(None));
-        let promise = match self.answer(|message| match message {
+        let promise = match self.answer(ANSWER_MAX, |message| match message {
             ServerMessage::Probe(promise) => Some(Ok(promise)),
             ServerMessage::Err { code: ErrorCode::Unknown, .. } => Some(Err(Untested::OldServer)),
             ServerMessage::Err { words, .. } => Some(Err(Untested::Refused(words))),
@@ -98,7 +98,7 @@ impl OneShot<'_> {
             Err(error) => return Ok(Err(Untested::NoSocket(error.to_string()))),
         };
         self.events.session.say(ClientMessage::Probe(Some(promise.id)));
-        self.answer(|message| match message {
+        self.answer(ANSWER_MAX, |message| match message {
             ServerMessage::Probed(id, arrived) if id == promise.id => {
                 // No server has had more than were sent.
                 let arrived = arrived.min(u32::try_from(probes.len()).unwrap_or(u32::MAX));
@@ -108,20 +108,6 @@ impl OneShot<'_> {
             ServerMessage::Err { words, .. } => Some(Err(Untested::Refused(words))),
             _ => None,
         })
-    }
-
-    /// Waits for the answer among whatever the server says.
-    fn answer<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> Result<T, ClientError> {
-        let deadline = Instant::now() + ANSWER_MAX;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(no_answer());
-            }
-            if let Some(found) = pick(self.hear(Some(left))?) {
-                return Ok(found);
-            }
-        }
     }
 
     /// Sends probes on a thread of their own, named `probe`, so that a signal still ends the client.

@@ -16,7 +16,8 @@ use crate::wire::message::{ClientMessage, PREFIX_LEN, ServerMessage};
 use crate::wire::name::Nick;
 use crate::wire::text;
 
-/// How long the server may be silent when it owes an answer. Ours: with its default limits it never takes a second.
+/// How long the server may owe us an answer, or the next line of one, whatever else it says meanwhile. Ours: with its
+/// default limits it never takes a second.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// How long to wait for the server's good-bye.
@@ -75,6 +76,24 @@ impl OneShot<'_> {
         }
     }
 
+    /// Waits so long for the answer, among whatever the server says.
+    pub(super) fn answer<T>(
+        &mut self,
+        patience: Duration,
+        mut pick: impl FnMut(ServerMessage) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(no_answer());
+            }
+            if let Some(found) = pick(self.hear(Some(left))?) {
+                return Ok(found);
+            }
+        }
+    }
+
     fn show_reconnected(&mut self) -> Result<(), ClientError> {
         self.screen.show(&Report::Reconnected { nick: self.events.session.nick.to_string() })
     }
@@ -87,12 +106,15 @@ impl OneShot<'_> {
             });
         }
         self.events.session.say(ClientMessage::Ping(SAID.into()));
-        loop {
-            match self.hear(Some(ANSWER_MAX))? {
-                ServerMessage::Pong(text) if text == SAID => break,
-                ServerMessage::Err { code, words, .. } => return Err(ClientError::Refused { code, words }),
-                _ => {}
-            }
+        let own_nick = self.events.session.nick.clone();
+        let mut is_said = false;
+        while !is_said {
+            is_said = self.answer(ANSWER_MAX, |message| match message {
+                ServerMessage::Pong(text) if text == SAID => Some(Ok(true)),
+                // One piece of many has been said.
+                ServerMessage::Msg(from, _) if from == own_nick => Some(Ok(false)),
+                other => refusal(other).map(Err),
+            })??;
         }
         if self.screen.json {
             self.screen.show(&Report::Sent { to: to.map(Nick::to_string), text: text.into() })?;
@@ -105,11 +127,10 @@ impl OneShot<'_> {
         let mut roll = Roll::default();
         let mut complete = false;
         while !complete {
-            complete = match self.hear(Some(ANSWER_MAX))? {
-                ServerMessage::Users(total, nicks) => roll.on_users(total, nicks),
-                ServerMessage::Err { code, words, .. } => return Err(ClientError::Refused { code, words }),
-                _ => false,
-            };
+            complete = self.answer(ANSWER_MAX, |message| match message {
+                ServerMessage::Users(total, nicks) => Some(Ok(roll.on_users(total, nicks))),
+                other => refusal(other).map(Err),
+            })??;
         }
         // Who only looked in under a made-up name is not here.
         roll.nicks.retain(|nick| !guest || *nick != self.events.session.nick);
@@ -127,12 +148,11 @@ impl OneShot<'_> {
         self.events.session.say(ClientMessage::Files(None));
         let mut list = FileList::default();
         loop {
-            let step = match self.hear(Some(ANSWER_MAX))? {
-                ServerMessage::Files(count) => list.on_count(count),
-                ServerMessage::File(entry) => list.on_file(entry),
-                ServerMessage::Err { code, words, .. } => return Err(ClientError::Refused { code, words }),
-                _ => Step::Wait,
-            };
+            let step = self.answer(ANSWER_MAX, |message| match message {
+                ServerMessage::Files(count) => Some(Ok(list.on_count(count))),
+                ServerMessage::File(entry) => Some(Ok(list.on_file(entry))),
+                other => refusal(other).map(Err),
+            })??;
             match step {
                 Step::Wait => {}
                 Step::Ask(after) => self.events.session.say(ClientMessage::Files(Some(after))),
@@ -272,6 +292,14 @@ fn goes_on(typed: &Typed) -> Option<bool> {
     }
 }
 
-pub(super) fn no_answer() -> ClientError {
+/// The error that an ERR is.
+fn refusal(message: ServerMessage) -> Option<ClientError> {
+    match message {
+        ServerMessage::Err { code, words, .. } => Some(ClientError::Refused { code, words }),
+        _ => None,
+    }
+}
+
+fn no_answer() -> ClientError {
     ClientError::Lost("the server does not answer".into())
 }
