@@ -4,6 +4,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use common::pty::Terminal;
 use common::{TestServer, eventually};
@@ -214,6 +217,53 @@ fn s23_a_person_in_the_room_is_asked_at_forty_per_cent() {
         assert!(!rows.join("\n").contains("Go on?"), "{rows:#?}");
         terminal.press("\x04");
         assert_eq!(terminal.end().code(), Some(0));
+    }
+}
+
+/// Somebody who says a line this often, until dropped.
+struct Talk(Option<Sender<()>>, Option<JoinHandle<()>>);
+
+impl Talk {
+    fn start(server: &TestServer, pause: Duration) -> Talk {
+        let (mut bob, (stop, stopped)) = (server.login("bob quiet"), mpsc::channel());
+        let talk = move || {
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                bob.send("ALL_and so on\n");
+            }
+        };
+        Talk(Some(stop), Some(thread::spawn(talk)))
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.0 = None;
+        self.1.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn s23_a_room_that_talks_does_not_keep_the_question_at_forty_per_cent_away() {
+    for pause in [Duration::from_millis(200), Duration::from_millis(50)] {
+        let server = TestServer::start_with(&["--no-rate-limit"], |files| {
+            fs::write(files.join("big.bin"), vec![7; 4_000_000]).expect("written");
+        });
+        let address = server.addr.to_string();
+        let terminal = alice(&server, &[], &[]);
+        let _talk = Talk::start(&server, pause);
+        terminal.wait_for("<bob> and so on");
+        terminal.press("/get big.bin\r");
+        // The talk may have moved it off the screen.
+        terminal.wait_for_bytes(b"? big.bin: 40 % is here (1.6 MB of 4.0 MB, ");
+        terminal.press("/yes\r");
+        terminal.wait_for_bytes(b"fetched big.bin: 4.0 MB in ");
+        let one_shot = [address.as_str(), "get", "big.bin"];
+        let terminal = Terminal::start(120, 40, env!("CARGO_BIN_EXE_client"), &one_shot, &[]);
+        terminal.wait_for("? big.bin: 40 % is here (1.6 MB of 4.0 MB, ");
+        terminal.press("what?\r");
+        terminal.wait("asked again", |rows| rows.iter().filter(|row| row.contains("Go on?")).count() == 2);
+        terminal.press("y\r");
+        terminal.wait_for("fetched big.bin: 4.0 MB in ");
     }
 }
 

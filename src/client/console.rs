@@ -56,6 +56,7 @@ pub fn talk(
         never_asks,
         legacy,
         heard_at: Instant::now(),
+        tick_at: Instant::now(),
         typing: screen.terminal.as_ref().map(|_| Typing::new()),
         screen,
     }
@@ -94,6 +95,8 @@ struct Console<'a> {
     legacy: LegacyWords,
     /// When anything happened last.
     heard_at: Instant,
+    /// When transfers are looked at next, whatever happens until then.
+    tick_at: Instant,
     /// The line being typed, at a terminal where we edit it.
     typing: Option<Typing>,
 }
@@ -134,17 +137,21 @@ impl Console<'_> {
                 Event::GaveUp(_) if matches!(self.leaving, Leaving::By(_)) => return Ok(()),
                 Event::GaveUp(error) => return self.give_up(error),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
-                Event::Tick => {
-                    if matches!(self.leaving, Leaving::By(deadline) if deadline <= Instant::now()) {
-                        return Ok(());
-                    }
-                    if self.give_up_at().is_some_and(|at| at <= Instant::now()) {
-                        let why = "the input has ended, and nothing more is heard from the server";
-                        return Err(ClientError::Lost(why.into()));
-                    }
-                    let reactions = self.transfers.on_tick(Instant::now());
-                    self.react(reactions)?;
-                }
+                Event::Tick => {}
+            }
+            // A room that talks all the time leaves no time for a tick.
+            let now = Instant::now();
+            if matches!(self.leaving, Leaving::By(deadline) if deadline <= now) {
+                return Ok(());
+            }
+            if self.give_up_at().is_some_and(|at| at <= now) {
+                let why = "the input has ended, and nothing more is heard from the server";
+                return Err(ClientError::Lost(why.into()));
+            }
+            if self.tick_at <= now {
+                self.tick_at = now + TICK;
+                let reactions = self.transfers.on_tick(now);
+                self.react(reactions)?;
             }
         }
     }
@@ -168,7 +175,7 @@ impl Console<'_> {
         match self.leaving {
             Leaving::By(deadline) => Some(deadline),
             _ if self.transfers.is_idle() => self.give_up_at(),
-            _ => Some(Instant::now() + TICK),
+            _ => Some(self.tick_at),
         }
     }
 

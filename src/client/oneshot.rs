@@ -193,6 +193,7 @@ impl OneShot<'_> {
         let is_late = |since: Instant| since.elapsed() > ANSWER_MAX;
         let mut bar = Bar::hidden();
         let mut asked = None;
+        let mut tick_at = Instant::now() + TICK;
         let mut reactions = transfers.ask(want);
         loop {
             for reaction in reactions {
@@ -214,7 +215,7 @@ impl OneShot<'_> {
                     }
                 }
             }
-            reactions = match self.events.next(Some(Instant::now() + TICK)) {
+            reactions = match self.events.next(Some(tick_at)) {
                 // The talk of the others is not what was asked for.
                 Event::Server(message) => transfers.on_server(message).unwrap_or_default(),
                 Event::Lost { why, .. } => {
@@ -234,8 +235,6 @@ impl OneShot<'_> {
                     drop(bar);
                     return self.interrupted(transfers, signal);
                 }
-                Event::Tick if transfers.unanswered_since().is_some_and(is_late) => return Err(no_answer()),
-                Event::Tick => transfers.on_tick(Instant::now()),
                 Event::Typed(typed) => match (goes_on(&typed), &asked) {
                     (Some(goes_on), Some(view)) => {
                         bar = self.bar(Some(view));
@@ -244,8 +243,17 @@ impl OneShot<'_> {
                     (None, Some(view)) => self.ask(view).map(|()| Vec::new())?,
                     (_, None) => Vec::new(),
                 },
-                Event::Input(_) => Vec::new(),
+                Event::Input(_) | Event::Tick => Vec::new(),
             };
+            // A room that talks all the time leaves no time for a tick.
+            let now = Instant::now();
+            if tick_at <= now {
+                if transfers.unanswered_since().is_some_and(is_late) {
+                    return Err(no_answer());
+                }
+                reactions.extend(transfers.on_tick(now));
+                tick_at = now + TICK;
+            }
             if let Some(view) = transfers.views().first() {
                 bar.show(view);
             }
