@@ -274,7 +274,7 @@ impl OneShot<'_> {
     /// Asks whether a download shall go on; the answer comes as a typed line.
     fn ask(&mut self, view: &View) -> Result<(), ClientError> {
         let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
-        let question = report::question(&name, view.moved_bytes, size, view.since.elapsed());
+        let question = report::question(&name, view.moved_bytes, size, view.took);
         self.screen.ask_for_line(&format!("{question} [Y/n] "));
         let what = || "read the answer".to_owned();
         self.events.read_typed().map_err(|source| ClientError::System { what: what(), source })

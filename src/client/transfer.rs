@@ -113,8 +113,8 @@ pub struct View {
     pub srtt: Option<Duration>,
     /// What is happening with it.
     pub stage: &'static str,
-    /// Since when.
-    pub since: Instant,
+    /// How long it has taken so far.
+    pub took: Duration,
 }
 
 /// A transfer that somebody has asked for here.
@@ -254,7 +254,7 @@ impl Asked {
             resent_packets: 0,
             srtt: None,
             stage,
-            since: self.at,
+            took: self.at.elapsed(),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Console<'_> {
                 Reaction::Tell(report) => self.screen.show(&report)?,
                 Reaction::Ask(view) => {
                     let (name, size) = (view.name.to_string(), view.size.unwrap_or_default());
-                    let asked = report::question(&name, view.moved_bytes, size, view.since.elapsed());
+                    let asked = report::question(&name, view.moved_bytes, size, view.took);
                     let (number, answers) = (view.number, "/yes or /no");
                     self.screen.show(&Report::Question { number, text: format!("{asked} {answers}") })?;
                 }
