@@ -259,7 +259,7 @@ fn s23_a_room_that_talks_does_not_keep_the_question_at_forty_per_cent_away() {
         terminal.wait_for_bytes(b"fetched big.bin: 4.0 MB in ");
         let one_shot = [address.as_str(), "get", "big.bin"];
         let terminal = Terminal::start(120, 40, env!("CARGO_BIN_EXE_client"), &one_shot, &[]);
-        terminal.wait_for("? big.bin: 40 % is here (1.6 MB of 4.0 MB, ");
+        terminal.wait_for("big.bin: 40 % is here (1.6 MB of 4.0 MB, ");
         terminal.press("what?\r");
         terminal.wait("asked again", |rows| rows.iter().filter(|row| row.contains("Go on?")).count() == 2);
         terminal.press("y\r");
