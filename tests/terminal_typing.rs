@@ -197,6 +197,54 @@ fn many_lines_at_once_are_a_paste_where_the_terminal_does_not_mark_it() {
 }
 
 #[test]
+fn a_large_paste_is_said_no_faster_than_the_server_takes_it() {
+    // Lines wait for the rate for no longer than half a second, or the client is thrown out.
+    let server = TestServer::start(&["--rate", "50", "--max-pressure", "0.5"]);
+    let mut bob = server.login("bob");
+    let mut terminal = alice(&server, 80, 40);
+    let lines: Vec<String> = (0..300).map(|i| format!("line {i}: {}", "x".repeat(40))).collect();
+    let paste = format!("\x1b[200~{}\x1b[201~", lines.join("\r"));
+    // To the room, and then to one person alone, whatever is typed meanwhile.
+    terminal.press(&paste);
+    terminal.wait_for_last("say 300 lines to everyone? [y/n/j]");
+    terminal.press("y");
+    assert_eq!(bob.line_but(&["JOIN"]), format!("MSG_alice {}", lines[0]));
+    for line in &lines[1..] {
+        assert_eq!(bob.line(), format!("MSG_alice {line}"));
+    }
+    terminal.press("/query bob\r");
+    terminal.wait_for_last("alice->bob>");
+    terminal.press(&paste);
+    terminal.wait_for_last("say 300 lines to bob? [y/n/j]");
+    terminal.press("y/all\r");
+    assert_eq!(bob.line(), format!("PM_alice {}", lines[0]));
+    for line in &lines[1..] {
+        assert_eq!(bob.line(), format!("PM_alice {line}"));
+    }
+    // ^C stops it, and tells how much is left; so does leaving.
+    terminal.press(&paste);
+    terminal.wait_for_last("say 300 lines to everyone? [y/n/j]");
+    terminal.press("y");
+    assert_eq!(bob.line(), format!("MSG_alice {}", lines[0]));
+    terminal.press("\x03");
+    let rows = terminal.wait_for("of the paste not said");
+    let told = rows.iter().find(|row| row.contains("of the paste not said")).expect("told");
+    let left = told.split(" lines").next().and_then(|words| words.rsplit(' ').next()).expect("words");
+    let left: usize = left.parse().expect("a number");
+    terminal.press("that was it\r");
+    let said: Vec<String> = (0..300 - left).map(|_| bob.line()).collect();
+    assert!(left > 100 && said.last() == Some(&"MSG_alice that was it".to_owned()), "{left}: {said:#?}");
+    terminal.press(&paste);
+    terminal.wait_for_last("say 300 lines to everyone? [y/n/j]");
+    terminal.press("y");
+    assert_eq!(bob.line(), format!("MSG_alice {}", lines[0]));
+    terminal.press("/quit\r");
+    assert_eq!(terminal.end().code(), Some(0));
+    let shown = String::from_utf8(terminal.bytes()).expect("UTF-8");
+    assert_eq!(shown.matches("of the paste not said").count(), 2, "{shown}");
+}
+
+#[test]
 fn tab_completes_nicks_commands_shared_files_and_paths() {
     let server = TestServer::start_with(&["--no-rate-limit"], |files| {
         fs::write(files.join("lore of the sea.txt"), "x").expect("written");

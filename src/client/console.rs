@@ -43,7 +43,7 @@ pub fn talk(
     never_asks: bool,
     legacy: LegacyWords,
 ) -> Result<(), ClientError> {
-    Console {
+    let mut console = Console {
         events,
         transfers,
         partner: None,
@@ -59,8 +59,10 @@ pub fn talk(
         tick_at: Instant::now(),
         typing: screen.terminal.as_ref().map(|_| Typing::new()),
         screen,
-    }
-    .run()
+    };
+    let end = console.run();
+    console.tell_unsaid_paste()?;
+    end
 }
 
 /// How far the end has come.
@@ -112,6 +114,9 @@ impl Console<'_> {
         }
         self.ask_who_is_here();
         loop {
+            if self.leaving != Leaving::No {
+                self.tell_unsaid_paste()?;
+            }
             if self.leaving == Leaving::WhenIdle && self.is_idle() && self.events.is_connected() {
                 self.events.quit();
                 self.leaving = Leaving::AfterBye;
@@ -123,6 +128,7 @@ impl Console<'_> {
             match event {
                 Event::Typed(typed) => self.on_typed(typed)?,
                 Event::Input(input) => self.on_input(input)?,
+                Event::Pasted(pasted) => self.on_pasted(pasted)?,
                 // To our QUIT.
                 Event::Server(ServerMessage::Bye(reason)) => {
                     return self.screen.show(&Report::Bye { reason });

@@ -1,5 +1,6 @@
 //! Everything that can happen to a running client, in one queue. It owns the session, and regains it when it is lost.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::transfers::TransferEvent;
 use super::typed::{self, Typed};
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, ServerMessage};
+use crate::wire::name::Nick;
 
 /// So many lines are read while the server is away: what has to be said waits. Ours: more than a person types.
 const READ_AWAY_MAX: usize = 1_000;
@@ -37,12 +39,23 @@ pub enum Event {
     Transfer(TransferEvent),
     /// A line was typed.
     Typed(Typed),
+    /// The next line of a paste may be said.
+    Pasted(Pasted),
     /// A person did something at the terminal.
     Input(Input),
     /// The system asks us to end.
     Signal(i32),
     /// The time asked for has come.
     Tick,
+}
+
+/// A line of a paste that the person wants to be said: never a command.
+#[derive(Debug)]
+pub struct Pasted {
+    /// To whom alone.
+    pub to: Option<Nick>,
+    /// The line.
+    pub text: String,
 }
 
 /// Where events come from.
@@ -56,6 +69,10 @@ pub struct Events {
     typed: Option<Receiver<Typed>>,
     /// Keys, where a person edits lines at a terminal. They are heard at once, whatever the server takes.
     pub inputs: Option<Receiver<Input>>,
+    /// Lines of a paste: each is an event when the server takes more.
+    pub pasted: VecDeque<Pasted>,
+    /// Whispers of the paste since the server last answered.
+    whispered: usize,
     signals: Receiver<i32>,
     /// The code of the server's last line, where that was an ERR.
     last_code: Option<ErrorCode>,
@@ -71,7 +88,10 @@ pub struct Events {
 
 /// Texts to the room that may be without an answer before the next line is read. Ours: half of what a server takes at
 /// once; it slows whoever says more, and closes one who goes on regardless (docs/PROTOCOL.md, section 4).
-const AHEAD_MAX: usize = 10;
+pub(super) const AHEAD_MAX: usize = 10;
+
+/// The PING behind pasted whispers, which are answered by nothing themselves.
+const WHISPERED: &str = "whispered";
 
 /// How we stand with the server.
 #[derive(Debug)]
@@ -97,6 +117,8 @@ impl Events {
             transfers,
             typed,
             inputs: None,
+            pasted: VecDeque::new(),
+            whispered: 0,
             signals,
             last_code: None,
             leaving: false,
@@ -189,10 +211,15 @@ impl Events {
         }
     }
 
+    /// Whether the server takes more than it has got.
+    fn may_say(&self) -> bool {
+        self.is_connected() && !self.holds && self.session.waits_for().is_none()
+    }
+
     /// Where lines are typed, when one more may be read.
     fn typed(&self) -> Option<&Receiver<Typed>> {
         let may_read = match self.link {
-            Link::Up => !self.holds && self.session.waits_for().is_none(),
+            Link::Up => self.may_say(),
             // Commands have to be heard; the rest waits.
             Link::Away(_) | Link::Down => self.read_away < READ_AWAY_MAX,
         };
@@ -200,6 +227,24 @@ impl Events {
     }
 
     fn poll_typed(&mut self) -> Option<Event> {
+        self.poll_pasted().or_else(|| self.poll_line())
+    }
+
+    fn poll_pasted(&mut self) -> Option<Event> {
+        if !self.may_say() || self.whispered == AHEAD_MAX {
+            return None;
+        }
+        let pasted = self.pasted.pop_front()?;
+        if pasted.to.is_some() {
+            self.whispered += 1;
+            if self.whispered == AHEAD_MAX {
+                self.session.say(ClientMessage::Ping(WHISPERED.into()));
+            }
+        }
+        Some(Event::Pasted(pasted))
+    }
+
+    fn poll_line(&mut self) -> Option<Event> {
         let typed = self.typed()?.try_recv().ok()?;
         if matches!(typed, Typed::End) {
             self.typed = None;
@@ -233,6 +278,9 @@ impl Events {
                     return Some(self.on_end(ClientError::bye(reason, self.last_code)));
                 }
                 Incoming::Message(message) => {
+                    if matches!(&message, ServerMessage::Pong(text) if text == WHISPERED) {
+                        self.whispered = 0;
+                    }
                     self.last_code = message.error_code();
                     self.session.on_heard(&message);
                     return Some(Event::Server(message));
@@ -244,7 +292,7 @@ impl Events {
 
     fn on_end(&mut self, error: ClientError) -> Event {
         let unconfirmed = self.session.close();
-        (self.link, self.read_away) = (Link::Down, 0);
+        (self.link, self.read_away, self.whispered) = (Link::Down, 0, 0);
         let (ClientError::Lost(why) | ClientError::Closed(why)) = &error else {
             return Event::GaveUp(error);
         };

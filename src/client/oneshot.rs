@@ -71,7 +71,7 @@ impl OneShot<'_> {
                 Event::GaveUp(error) => return Err(error),
                 Event::Signal(signal) => return Err(ClientError::Signal(signal)),
                 Event::Tick => return Err(no_answer()),
-                Event::Transfer(_) | Event::Typed(_) | Event::Input(_) => {}
+                Event::Transfer(_) | Event::Typed(_) | Event::Pasted(_) | Event::Input(_) => {}
             }
         }
     }
@@ -243,7 +243,7 @@ impl OneShot<'_> {
                     (None, Some(view)) => self.ask(view).map(|()| Vec::new())?,
                     (_, None) => Vec::new(),
                 },
-                Event::Input(_) | Event::Tick => Vec::new(),
+                Event::Pasted(_) | Event::Input(_) | Event::Tick => Vec::new(),
             };
             // A room that talks all the time leaves no time for a tick.
             let now = Instant::now();

@@ -19,7 +19,8 @@ impl Console<'_> {
             ServerMessage::Msg(from, _) if self.screen.interactive && from == *own => return Ok(()),
             ServerMessage::Nick(old, new) => {
                 let known = [Some(own), self.partner.as_mut(), self.whisperer.as_mut()];
-                for nick in known.into_iter().flatten().filter(|nick| **nick == old) {
+                let pasted = self.events.pasted.iter_mut().filter_map(|pasted| pasted.to.as_mut());
+                for nick in known.into_iter().flatten().chain(pasted).filter(|nick| **nick == old) {
                     *nick = new.clone();
                 }
                 Report::Nick { old: old.to_string(), new: new.to_string() }

@@ -60,6 +60,14 @@ impl Console<'_> {
         }
     }
 
+    /// Forgets what is left of a paste, and tells how much that is.
+    pub(super) fn tell_unsaid_paste(&mut self) -> Result<(), ClientError> {
+        match std::mem::take(&mut self.events.pasted).len() {
+            0 => Ok(()),
+            count => self.screen.complain("unsaid", &format!("{} of the paste not said", lines(count))),
+        }
+    }
+
     /// The session is over: what is complete is still verified and kept, the rest is told to have failed.
     fn finish_transfers(&mut self, why: &str) -> Result<(), ClientError> {
         let reactions = self.transfers.on_lost(why);

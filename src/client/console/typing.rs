@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use signal_hook::consts::SIGINT;
 
 use super::{Console, Leaving};
-use crate::chat::command::{self, Command};
+use crate::chat::command;
 use crate::client::error::ClientError;
+use crate::client::event::{AHEAD_MAX, Pasted};
 use crate::client::listing::{FileList, Roll};
 use crate::client::look;
 use crate::client::report::Report;
@@ -19,7 +20,8 @@ use crate::client::terminal::rows::{Span, Style};
 use crate::client::tokens::state_folder;
 use crate::client::typed::Typed;
 use crate::wire::message::ClientMessage;
-use crate::wire::text::sanitise;
+use crate::wire::name::Nick;
+use crate::wire::text::{pieces, sanitise};
 
 /// So many lines of a paste are shown with the question about it. Ours: enough to know it again.
 const PREVIEW_LINES_MAX: usize = 3;
@@ -141,6 +143,9 @@ impl Console<'_> {
         if !typing.pasted.is_empty() {
             return self.on_paste_answer(&key);
         }
+        if key == Key::Ctrl('c') && !self.events.pasted.is_empty() {
+            return self.tell_unsaid_paste();
+        }
         match typing.editor.handle(key) {
             Outcome::Edited => Ok(()),
             Outcome::Line(line) => self.on_entered(line),
@@ -253,15 +258,16 @@ impl Console<'_> {
         let Some(typing) = &mut self.typing else { return Ok(()) };
         match key {
             Key::Char('y' | 'Y') => {
-                let prompt = self.own_prompt();
-                for line in
-                    self.typing.as_mut().map(|typing| std::mem::take(&mut typing.pasted)).unwrap_or_default()
-                {
-                    self.screen.write_typed(&prompt, &line)?;
-                    // Never a command: nobody looks at every line of a paste.
-                    self.on_command(Command::Say(line))?;
+                let lines = std::mem::take(&mut typing.pasted);
+                let is_long = lines.len() > AHEAD_MAX;
+                // Whom it is for was in the question; who is talked to later is somebody else.
+                let to = self.partner.as_ref();
+                self.events.pasted.extend(lines.into_iter().map(|text| Pasted { to: to.cloned(), text }));
+                if is_long {
+                    self.hint("* as fast as the server takes them; ^C stops the rest")
+                } else {
+                    Ok(())
                 }
-                Ok(())
             }
             Key::Char('j' | 'J') => {
                 if typing.editor.insert(&typing.pasted.join(" ")) == Outcome::TooLong {
@@ -275,6 +281,20 @@ impl Console<'_> {
                 self.hint("* forgotten; nothing was said")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Says a line of a paste. Never a command: nobody looks at every line of one.
+    pub(super) fn on_pasted(&mut self, Pasted { to, text }: Pasted) -> Result<(), ClientError> {
+        let prompt = look::prompt(self.events.session.nick.as_str(), to.as_ref().map(Nick::as_str), false);
+        self.screen.write_typed(&prompt, &text)?;
+        match to {
+            Some(to) => self.whisper(&to, &text, false),
+            None => {
+                let pieces = pieces(&text).into_iter();
+                pieces.for_each(|piece| self.events.session.say(ClientMessage::All(piece.into())));
+                Ok(())
+            }
         }
     }
 
