@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+use rustix::process::Signal;
+
 use super::address::Address;
 use super::next_step;
 use super::transfers::Failed;
@@ -180,6 +183,8 @@ impl ClientError {
     pub fn output(source: io::Error) -> ClientError {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            // A terminal that has gone says so, perhaps before its SIGHUP is seen.
+            _ if Errno::from_io_error(&source) == Some(Errno::IO) => Self::Signal(Signal::HUP.as_raw()),
             _ => Self::System { what: "write the output".into(), source },
         }
     }
