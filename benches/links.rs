@@ -98,10 +98,8 @@ struct Options {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("tcp-send" | "tcp-receive") => return kernel_tcp::run(&arguments).expect("files move over TCP"),
-        Some("serve") => return peers::serve(&arguments[1], &arguments[2..]),
-        _ => {}
+    if peers::play_role(&arguments) {
+        return;
     }
     let options = parse(&arguments);
     let Some(emulator) = Emulator::find() else { return };

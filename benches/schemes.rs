@@ -51,10 +51,8 @@ type Row = (String, Vec<f64>);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("tcp-send" | "tcp-receive") => return kernel_tcp::run(&arguments).expect("files move over TCP"),
-        Some("serve") => return peers::serve(&arguments[1], &arguments[2..]),
-        _ => {}
+    if peers::play_role(&arguments) {
+        return;
     }
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
     std::fs::create_dir_all(&pictures).expect("a folder");

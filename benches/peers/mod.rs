@@ -287,9 +287,19 @@ fn uftp(emulator: &Emulator, link: &Link, shelf: &Shelf, peer: &Peer, kbit_per_s
     Sample { bytes: shelf.len, seconds, ..Sample::new(peer, seed, &outcome, &outcome.report.up) }
 }
 
+/// The part that the emulator starts this program in, if any; tells whether that was all.
+pub fn play_role(arguments: &[String]) -> bool {
+    match arguments.first().map(String::as_str) {
+        Some("tcp-send" | "tcp-receive") => kernel_tcp::run(arguments).expect("files move over TCP"),
+        Some("serve") => serve(&arguments[1], &arguments[2..]),
+        _ => return false,
+    }
+    true
+}
+
 /// `serve FOLDER [ROLE ...]`: our server, and beside it this program in another role. It is said to be ready once it has
 /// sent the file to this host: then it knows the digest, as a server does that has run for a while.
-pub fn serve(folder: &str, other: &[String]) {
+fn serve(folder: &str, other: &[String]) {
     let mut other = (!other.is_empty())
         .then(|| Command::new(this_program()).args(other).spawn().expect("this program starts"));
     let mut server = Command::new(SERVER);
