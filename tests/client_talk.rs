@@ -59,13 +59,23 @@ fn every_line_of_a_pipe_is_said_before_the_client_leaves() {
             let line = format!("line {number}");
             peer.answer(&format!("ALL_{line}"), &[&format!("MSG_alice {line}")]);
         }
-        peer.answer("ALL_/slash", &[]);
-        peer.answer("ALL_last without end", &[]);
+        peer.answer("ALL_/slash", &["MSG_alice /slash"]);
+        peer.answer("ALL_last without end", &["MSG_alice last without end"]);
         peer.good_bye();
     });
     assert_exit(&output, 0, "there is no command /nonsense");
     assert!(stderr(&output).contains("not UTF-8"), "{}", told(&output));
     assert_eq!(stdout(&output).matches("<alice> line ").count(), 2_000);
+}
+
+#[test]
+fn a_server_that_answers_nothing_holds_nobody_up_for_ever() {
+    let input: String = (0..12).map(|number| format!("line {number}\n")).collect();
+    let (output, _folder) = run_pipe(input.as_bytes(), |peer, _| {
+        (0..12).for_each(|number| peer.answer(&format!("ALL_line {number}"), &[]));
+        peer.good_bye();
+    });
+    assert_exit(&output, 0, "");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::session::{Incoming, Session};
 use super::terminal::Input;
 use super::transfers::TransferEvent;
 use super::typed::{self, Typed};
+use super::unconfirmed::ANSWER_MAX;
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, ServerMessage};
 use crate::wire::name::Nick;
@@ -326,6 +327,9 @@ impl Events {
     }
 
     fn wait(&self, deadline: Option<Instant>) {
+        // A server that answers nothing is not waited for for ever.
+        let held_until = self.holds.then(|| Instant::now() + ANSWER_MAX);
+        let deadline = deadline.into_iter().chain(held_until).min();
         let mut select = Select::new();
         select.recv(&self.signals);
         select.recv(&self.transfers);

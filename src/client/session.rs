@@ -277,9 +277,9 @@ impl Session {
         }
     }
 
-    /// How many texts to the room the server has not answered yet.
+    /// How many texts to the room the server may still answer.
     pub fn unanswered(&self) -> usize {
-        self.unconfirmed.unanswered()
+        self.unconfirmed.unanswered(Instant::now())
     }
 
     /// The connection is gone: nothing more is said on it. Tells how many texts may not have arrived; those that the

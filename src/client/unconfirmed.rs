@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 use super::session::SILENCE_MAX;
 use crate::wire::message::ClientMessage;
 
+/// How long a text to the room may be without an answer before none is waited for. Ours: more than twice
+/// what a server at its default rate needs for what we are ahead.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+
 /// The texts handed to the connection, in order, that nothing has confirmed.
 #[derive(Debug, Default)]
 pub struct Unconfirmed(VecDeque<Said>);
@@ -45,9 +49,10 @@ impl Unconfirmed {
         }
     }
 
-    /// How many texts to the room the server has not answered yet.
-    pub fn unanswered(&self) -> usize {
-        self.0.iter().filter(|said| said.to_room).count()
+    /// How many texts to the room the server may still answer.
+    pub fn unanswered(&self, now: Instant) -> usize {
+        let may_come = |said: &&Said| said.to_room && now.saturating_duration_since(said.at) < ANSWER_MAX;
+        self.0.iter().filter(may_come).count()
     }
 
     /// How many may not have arrived.
@@ -78,6 +83,8 @@ mod tests {
             said.on_said(message, start);
         }
         assert_eq!(said.count(start), 5);
+        assert_eq!(said.unanswered(start + ANSWER_MAX / 2), 2);
+        assert_eq!(said.unanswered(start + ANSWER_MAX), 0, "a server that answers nothing holds nobody up");
         said.on_answered();
         assert_eq!(said.count(start), 3, "the first whisper and the first text to the room have arrived");
         said.on_unsaid(&whisper);
