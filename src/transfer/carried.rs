@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::pool::Cargo;
+use super::run::Run;
 use super::socket::Path;
 use super::{Progress, TransferError};
 use crate::rudp::{Connection, ConnectionError, Event, PACKET_LEN_IPV4, Receipt};
@@ -58,16 +59,27 @@ impl Transfer {
         matches!(self.cargo, Some(Cargo::Receive { .. }))
     }
 
-    pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> Receipt {
+    /// Takes a datagram; what it brings of a file waits in `run` for [`write_run`](Self::write_run).
+    pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], run: &mut Run) -> Receipt {
         let (cargo, progress, failure) = (&mut self.cargo, &self.progress, &mut self.failure);
         self.connection.handle_datagram(now, datagram, &mut |offset, data| match cargo {
             Some(Cargo::Receive { sink, .. }) => {
                 progress.note_bytes(now);
-                sink.write(offset, data).map_err(|error| note(failure, error))
+                run.join(sink, offset, data).map_err(|error| note(failure, error))
             }
             // The file is complete, so nothing of it can be new.
             _ => Err(io::ErrorKind::Unsupported.into()),
         })
+    }
+
+    /// Hands what has come of the file to the system.
+    pub(super) fn write_run(&mut self, run: &mut Run) {
+        if let Some(Cargo::Receive { sink, .. }) = &mut self.cargo
+            && let Err(error) = run.write_to(sink)
+        {
+            self.failure.get_or_insert(error);
+            self.connection.abort(ConnectionError::File);
+        }
     }
 
     /// A batch for one send call: its octets, and those of each packet.
@@ -110,13 +122,7 @@ impl Transfer {
     fn describe(&mut self, error: &ConnectionError) -> TransferError {
         match (error, self.failure.take()) {
             // Our own trouble comes first, whatever else ended it meanwhile.
-            (_, Some(source)) => {
-                let what = match &self.cargo {
-                    Some(Cargo::Receive { sink, .. }) => format!("write {}", sink.part_path().display()),
-                    _ => "read the file".into(),
-                };
-                TransferError::File { what, source }
-            }
+            (_, Some(source)) => self.refused_by_file(source),
             (ConnectionError::Cancelled, _) => TransferError::Cancelled,
             // Whether it shall go on later, only the control connection tells.
             (ConnectionError::Reset(Reason::Cancelled), _) => TransferError::Refused(ErrorCode::Incomplete),
@@ -126,6 +132,14 @@ impl Transfer {
         }
     }
 
+    fn refused_by_file(&self, source: io::Error) -> TransferError {
+        let what = match &self.cargo {
+            Some(Cargo::Receive { sink, .. }) => format!("write {}", sink.part_path().display()),
+            _ => "read the file".into(),
+        };
+        TransferError::File { what, source }
+    }
+
     /// Tells the owner that no worker is there to take it.
     pub(super) fn finish_unstarted(mut self) {
         self.finish(Err(TransferError::Cancelled));
@@ -133,15 +147,14 @@ impl Transfer {
 
     /// Tells the owner how it ended, once.
     pub(super) fn finish(&mut self, outcome: Result<(), TransferError>) {
+        // All octets may have come, and the disk have had no room for the last of them.
+        let outcome = match self.failure.take() {
+            Some(source) if outcome.is_ok() => Err(self.refused_by_file(source)),
+            _ => outcome,
+        };
         match self.cargo.take() {
             Some(Cargo::Send { ended, .. }) => ended(outcome),
-            Some(Cargo::Receive { mut sink, ended }) => {
-                let flushed = outcome.and_then(|()| {
-                    let what = format!("write {}", sink.part_path().display());
-                    sink.flush().map_err(|source| TransferError::File { what, source })
-                });
-                ended(sink, flushed);
-            }
+            Some(Cargo::Receive { sink, ended }) => ended(sink, outcome),
             None => {}
         }
     }

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod part;
 pub mod pool;
 pub mod probe;
+mod run;
 pub mod shelf;
 pub mod sink;
 pub mod socket;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
@@ -418,7 +419,10 @@ fn is_blank(file: &File) -> bool {
 
 /// Names this start of the machine; empty where the system does not tell, and then only what is synced counts.
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    });
+    BOOT_ID.clone()
 }
 
 #[cfg(test)]

@@ -16,9 +16,6 @@ use crate::rudp::ranges::RangeSet;
 use crate::wire::message::{PREFIX_LEN, Prefix};
 use crate::wire::name::FileName;
 
-/// Contiguous octets are joined into writes of this size (measured: a write per segment is 3.6 times slower).
-const RUN_LEN_MAX: usize = 256 * 1024;
-
 /// Room is set aside so far ahead of what is written. Ours: one call in many writes, and little where a file stays unfinished.
 const RESERVE_LEN: u64 = 8 * 1024 * 1024;
 
@@ -63,9 +60,6 @@ pub struct Sink {
     size: u64,
     /// Where this try began: everything before was there.
     start: u64,
-    /// Octets that follow each other and are not yet written; they begin at `run_offset`.
-    run: Vec<u8>,
-    run_offset: u64,
     written: RangeSet,
     /// Up to here the filesystem has set room aside.
     reserved: u64,
@@ -100,8 +94,9 @@ impl Sink {
             return None;
         }
         let leftovers = PartFile::leftovers(target.folder(), target.file_name()?);
-        let part = leftovers.into_iter().find(|part| is_ours(part.origin()))?;
-        Sink::new(part, target.clone()).ok()
+        let mut part = leftovers.into_iter().find(|part| is_ours(part.origin()))?;
+        let (written, synced) = (part.prefix(), part.synced());
+        part.note(written, synced).and_then(|()| Sink::new(part, target.clone())).ok()
     }
 
     /// Whether somebody works on what `is_ours` accepts for this target.
@@ -110,24 +105,12 @@ impl Sink {
         name.is_some_and(|name| PartFile::origins(target.folder(), name).iter().any(is_ours))
     }
 
-    fn new(mut part: PartFile, target: Target) -> io::Result<Sink> {
+    fn new(part: PartFile, target: Target) -> io::Result<Sink> {
         let (start, synced, size) = (part.prefix(), part.synced(), part.origin().size);
-        part.note(start, synced)?;
         let mut written = RangeSet::default();
         written.insert(0..start);
         let followed = Followed::new(part.file().try_clone()?, part.state_file().try_clone()?, start, synced);
-        let run = Vec::with_capacity(RUN_LEN_MAX);
-        Ok(Sink {
-            part: part.into(),
-            target: target.into(),
-            size,
-            start,
-            run,
-            run_offset: start,
-            written,
-            reserved: start,
-            followed,
-        })
+        Ok(Sink { part: part.into(), target: target.into(), size, start, written, reserved: start, followed })
     }
 
     /// The octets that the complete file has.
@@ -159,54 +142,19 @@ impl Sink {
         Arc::clone(&self.followed)
     }
 
-    /// Takes octets of the file at any offset; contiguous ones are joined into large writes.
-    ///
-    /// What lies behind the joined run (a gap that is filled) goes straight to its place; what lies beyond it begins
-    /// the next run, so that a lost packet costs one write more and not one for each packet after it.
+    /// Takes octets of the file at any offset, and hands them to the system.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let end = offset.checked_add(data.len() as u64);
-        if end.is_none_or(|end| end > self.size) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "octets beyond the end of the file"));
-        }
-        let run_end = self.run_offset + self.run.len() as u64;
-        if offset < run_end {
-            return self.write_through(offset, data);
-        }
-        if offset > run_end || self.run.len() + data.len() > RUN_LEN_MAX {
-            self.flush()?;
-            self.run_offset = offset;
-        }
-        if data.len() < RUN_LEN_MAX {
-            self.run.extend_from_slice(data);
-            return Ok(());
-        }
-        self.run_offset = offset + data.len() as u64;
-        self.write_through(offset, data)
-    }
-
-    /// Hands what is still joined to the system.
-    pub fn flush(&mut self) -> io::Result<()> {
-        if self.run.is_empty() {
-            return Ok(());
-        }
-        let mut run = std::mem::take(&mut self.run);
-        let offset = self.run_offset;
-        self.run_offset += run.len() as u64;
-        let written = self.write_through(offset, &run);
-        run.clear();
-        self.run = run;
-        written
-    }
-
-    fn write_through(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.reserve(offset + data.len() as u64);
+        let end = offset.checked_add(data.len() as u64).filter(|&end| end <= self.size);
+        let beyond = || io::Error::new(io::ErrorKind::InvalidInput, "octets beyond the end of the file");
+        let end = end.ok_or_else(beyond)?;
+        self.reserve(end);
         self.part.file().write_all_at(data, offset)?;
         let prefix_before = self.written.prefix();
-        self.written.insert(offset..offset + data.len() as u64);
+        self.written.insert(offset..end);
         let prefix = self.written.prefix();
         self.followed.on_written(prefix);
-        // Noted as often as a later try could begin further on for it.
-        if prefix / PREFIX_LEN > prefix_before / PREFIX_LEN {
+        // Noted as often as a later try could begin further on for it; what is complete gets its name next.
+        if prefix / PREFIX_LEN > prefix_before / PREFIX_LEN && prefix < self.size {
             self.part.note(prefix, self.followed.synced())?;
         }
         Ok(())
@@ -248,7 +196,7 @@ impl Sink {
     /// Sees to it that everything is on the disk, and is what it should be.
     fn verify(&mut self, digest: blake3::Hash) -> Result<(), TransferError> {
         let part = self.part.path().display().to_string();
-        self.flush().and_then(|()| self.cut()).map_err(|source| failed(format!("write {part}"), source))?;
+        self.cut().map_err(|source| failed(format!("write {part}"), source))?;
         self.followed.on_over();
         let actual = self.followed.finish(self.size);
         let actual = actual.map_err(|source| failed(format!("read and sync {part}"), source))?;
@@ -306,8 +254,7 @@ impl Drop for Sink {
         if self.part.is_over() {
             return;
         }
-        let noted = self.flush().and_then(|()| self.part.note(self.written.prefix(), self.followed.synced()));
-        if let Err(error) = noted {
+        if let Err(error) = self.part.note(self.written.prefix(), self.followed.synced()) {
             log::debug!("{}: could not be noted: {error}", self.part.path().display());
         }
         self.part.trim();

@@ -125,11 +125,8 @@ pub fn receive(
 
 const TOO_MUCH: &str = "the other side sent more than it had announced";
 
-/// Hands octets to the sink; with the last one everything is handed to the system.
 fn write(sink: &mut Sink, offset: u64, octets: &[u8]) -> Result<(), TransferError> {
-    let is_last = offset + octets.len() as u64 == sink.size();
-    let written = sink.write(offset, octets).and_then(|()| if is_last { sink.flush() } else { Ok(()) });
-    written.map_err(|source| TransferError::File {
+    sink.write(offset, octets).map_err(|source| TransferError::File {
         what: format!("write {}", sink.part_path().display()),
         source,
     })

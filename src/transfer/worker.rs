@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::TransferError;
 use super::carried::Transfer;
 use super::fault::{Fault, OnPath, Way};
+use super::run::Run;
 use super::socket::{DATAGRAM_LEN_MAX, Path, Socket};
 use super::wake::Waker;
 use crate::rudp::probe::Echo;
@@ -80,6 +81,9 @@ pub(super) struct Worker {
     ready: VecDeque<TransferId>,
     blocked: Option<Blocked>,
     send_buffer: Vec<u8>,
+    /// What has come of a file in this turn, and for which transfer.
+    run: Run,
+    joining: Option<TransferId>,
 }
 
 impl Worker {
@@ -101,6 +105,8 @@ impl Worker {
             ready: VecDeque::new(),
             blocked: None,
             send_buffer: vec![0; DATAGRAM_LEN_MAX],
+            run: Run::new(),
+            joining: None,
         }
     }
 
@@ -125,6 +131,8 @@ impl Worker {
         self.ready.clear();
         self.blocked = None;
         self.send_buffer = vec![0; DATAGRAM_LEN_MAX];
+        self.run.clear();
+        self.joining = None;
         // What the interrupted turn was woken for may still wait in the channel: a command, or the end.
         self.waker.wake();
     }
@@ -139,6 +147,7 @@ impl Worker {
             }
             self.receive(&mut receive_buffer);
             self.pass_faults();
+            self.write_run();
             self.fire_timers();
             self.serve();
         }
@@ -259,15 +268,26 @@ impl Worker {
         if !self.transfers.contains_key(&header.id) {
             self.take_commands();
         }
+        if self.joining != Some(header.id) {
+            self.write_run();
+        }
         let Some(transfer) = self.transfers.get_mut(&header.id) else { return };
         if path.peer.ip().to_canonical() != transfer.peer_ip {
             return;
         }
-        if transfer.handle_datagram(now, datagram) == (Receipt::Accepted { newest: true }) {
+        self.joining = Some(header.id);
+        if transfer.handle_datagram(now, datagram, &mut self.run) == (Receipt::Accepted { newest: true }) {
             transfer.path = Some(path);
         }
         if !std::mem::replace(&mut transfer.is_ready, true) {
             self.ready.push_back(header.id);
+        }
+    }
+
+    /// Hands what has come of a file to the system, before another is gone on with or anything is acknowledged.
+    fn write_run(&mut self) {
+        if let Some(transfer) = self.joining.take().and_then(|id| self.transfers.get_mut(&id)) {
+            transfer.write_run(&mut self.run);
         }
     }
 
