@@ -2,7 +2,8 @@
 //!
 //! `scripts/bench-transfer` runs it, on the loopback interface or between two network namespaces, and prints a table.
 //! Ours and the peer alternate; every file is compared with its BLAKE3 digest. Our clock is that of `--json`: from the
-//! request to the last octet written (or, of a file that is put, acknowledged); the peer's begins with `connect`.
+//! request to the last octet written (or, of a file that is put, acknowledged); the peer's begins with `connect`. A second
+//! peer, kernel TCP that seals what it moves as ours does, tells what the cipher alone costs.
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark that prints figures")]
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark has no interface")]
 
@@ -130,10 +131,10 @@ fn main() {
     }
     let options = parse(&arguments);
     println!(
-        "| case | MB/s: median (min-max) | with start and end of the programs | kernel TCP | ratio: median (min-max) |\
-              CPU s/GB | of TCP | resent | RSS server, client |"
+        "| case | MB/s: median (min-max) | with start and end of the programs | kernel TCP | ratio: median (min-max) \
+         | sealed TCP | ratio to it | CPU s/GB | of TCP | of sealed TCP | resent | RSS server, client |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for case in &CASES {
         if options.only.as_ref().is_none_or(|only| only.split(',').any(|only| only == case.name)) {
             run_case(case, &options);
@@ -183,18 +184,20 @@ fn run_case(case: &Case, options: &Options) {
     let mut bench = Bench::start(case, options);
     // The first of each is not counted: it fills the caches.
     bench.ours();
-    bench.kernel_tcp();
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    bench.kernel_tcp("");
+    bench.kernel_tcp("-sealed");
+    let (mut ours, mut plain, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..options.runs {
         if run % 2 == 0 {
             ours.push(bench.ours());
         }
-        peers.push(bench.kernel_tcp());
+        plain.push(bench.kernel_tcp(""));
         if run % 2 == 1 {
             ours.push(bench.ours());
         }
+        sealed.push(bench.kernel_tcp("-sealed"));
     }
-    bench.print(&ours, &peers);
+    bench.print(&ours, &plain, &sealed);
 }
 
 impl<'a> Bench<'a> {
@@ -320,7 +323,8 @@ impl<'a> Bench<'a> {
         sample
     }
 
-    fn kernel_tcp(&self) -> Sample {
+    /// One run of the peer; `kind` is "" or "-sealed".
+    fn kernel_tcp(&self, kind: &str) -> Sample {
         let program = std::env::current_exe().expect("this program");
         let count = self.case.files.to_string();
         let (server_role, client_role) =
@@ -332,7 +336,7 @@ impl<'a> Bench<'a> {
             self.options
                 .server_place
                 .command(&program)
-                .args([server_role, "listen", &any_port, &count])
+                .args([&format!("{server_role}{kind}"), "listen", &any_port, &count])
                 .arg(folder(server_role))
                 .arg("cubic"),
         );
@@ -341,7 +345,7 @@ impl<'a> Bench<'a> {
             self.options
                 .client_place
                 .command(&program)
-                .args([client_role, "connect", &address, &count])
+                .args([&format!("{client_role}{kind}"), "connect", &address, &count])
                 .arg(folder(client_role))
                 .arg("cubic"),
         );
@@ -365,11 +369,14 @@ impl<'a> Bench<'a> {
         assert!(is_empty(&folder), "{} holds what nobody asked for", folder.display());
     }
 
-    fn print(self, ours: &[Sample], peers: &[Sample]) {
+    fn print(self, ours: &[Sample], plain: &[Sample], sealed: &[Sample]) {
         let bytes = (self.case.files * self.case.len) as f64;
         let speeds = |samples: &[Sample]| Spread::of(samples.iter().map(|s| bytes / s.seconds / 1e6));
         let whole = Spread::of(ours.iter().map(|s| bytes / s.wall_seconds / 1e6));
-        let ratio = Spread::of(ours.iter().zip(peers).map(|(ours, peer)| peer.seconds / ours.seconds));
+        let ratio = |peers: &[Sample]| {
+            Spread::of(ours.iter().zip(peers).map(|(ours, peer)| peer.seconds / ours.seconds))
+        };
+        let (ratio, sealed_ratio) = (ratio(plain), ratio(sealed));
         let cpu = |samples: &[Sample]| {
             samples.iter().map(|s| s.cpu.as_secs_f64()).sum::<f64>() / samples.len() as f64 / bytes * 1e9
         };
@@ -378,18 +385,22 @@ impl<'a> Bench<'a> {
         let client_rss = ours.iter().map(|s| s.client_rss_bytes).max().unwrap_or(0);
         let speed = speeds(ours);
         println!(
-            "| {} | {:.0} ({:.0}-{:.0}) | {:.0} | {:.0} | {:.2} ({:.2}-{:.2}) | {:.2} | {:.2} | {:.0} | {:.1}, {:.1} MiB |",
+            "| {} | {:.0} ({:.0}-{:.0}) | {:.0} | {:.0} | {:.2} ({:.2}-{:.2}) | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} \
+             | {:.1}, {:.1} MiB |",
             self.case.name,
             speed.median,
             speed.min,
             speed.max,
             whole.median,
-            speeds(peers).median,
+            speeds(plain).median,
             ratio.median,
             ratio.min,
             ratio.max,
+            speeds(sealed).median,
+            sealed_ratio.median,
             cpu(ours),
-            cpu(peers),
+            cpu(plain),
+            cpu(sealed),
             resent.median,
             rss(self.server.rss_bytes_max()),
             rss(client_rss),

@@ -2,7 +2,10 @@
 //!
 //! The benchmark runs itself once for each end, as `tcp-send ...` and `tcp-receive ...`: one connection and one thread
 //! for each file, and no more than the same work asks for. Whoever listens prints its address, whoever connects prints
-//! [what came of it](Moved), its clock beginning before `connect`.
+//! [what came of it](Moved), its clock beginning before `connect`. As `tcp-send-sealed ...` and `tcp-receive-sealed ...`
+//! they seal and open what they move.
+
+mod sealed;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -60,6 +63,7 @@ impl Moved {
 /// One end of some files' way.
 struct End<'a> {
     sends: bool,
+    seals: bool,
     address: SocketAddr,
     /// File `i` of the folder is `fi`.
     count: usize,
@@ -70,13 +74,14 @@ struct End<'a> {
     began: OnceLock<Instant>,
 }
 
-/// One end: `tcp-send|tcp-receive listen|connect ADDRESS COUNT FOLDER CONGESTION [LIMIT-SECONDS]`.
+/// One end: `tcp-send[-sealed]|tcp-receive[-sealed] listen|connect ADDRESS COUNT FOLDER CONGESTION [LIMIT-SECONDS]`.
 pub fn run(arguments: &[String]) -> io::Result<()> {
     let [role, opener, address, count, folder, congestion, limit @ ..] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let end = End {
-        sends: role == "tcp-send",
+        sends: role.starts_with("tcp-send"),
+        seals: role.ends_with("-sealed"),
         address: address.parse().map_err(io::Error::other)?,
         count: count.parse().map_err(io::Error::other)?,
         folder: Path::new(folder),
@@ -153,14 +158,27 @@ impl End<'_> {
     fn move_file(&self, mut stream: &TcpStream, index: u8) -> io::Result<Moved> {
         let path = self.folder.join(format!("f{index}"));
         if self.sends {
-            copy(&mut File::open(path)?, &mut stream)?;
+            let mut file = File::open(path)?;
+            if self.seals {
+                sealed::send(file, stream)?
+            } else {
+                copy(&mut file, &mut stream)?
+            }
             stream.shutdown(Shutdown::Write)?;
             return stream.read(&mut [0]).map(|_| Moved::default());
         }
         if self.limit < Duration::MAX {
             stream.set_read_timeout(Some(LOOK_EVERY))?;
         }
-        let (mut file, mut buffer, mut moved) = (File::create(path)?, vec![0; READ_LEN], Moved::default());
+        let (mut file, mut moved) = (File::create(path)?, Moved::default());
+        if self.seals {
+            sealed::receive(stream, |octets| {
+                moved.add(self.elapsed(), octets.len() as u64);
+                file.write_all(octets)
+            })?;
+            return Ok(moved);
+        }
+        let mut buffer = vec![0; READ_LEN];
         while self.elapsed() < self.limit {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
