@@ -5,7 +5,7 @@ mod common;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{RawClient, server_with};
+use common::{PATIENCE, RawClient, by_tier, server_with};
 use packetboat::server::{Limits, Rate, Server};
 use socket2::{Domain, Socket, Type};
 
@@ -40,14 +40,14 @@ fn hello_until_answered(client: &mut RawClient, nick: &str) -> String {
 
 /// Says HELLO until the holder of the nick is asked: one whose last line is still being dealt with is not.
 fn challenge(other: &mut RawClient, holder: &mut RawClient) {
-    holder.stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a socket");
+    holder.stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
     loop {
         assert_eq!(hello(other, "alice"), TAKEN);
         if holder.stream.peek(&mut [0]).is_ok() {
             break;
         }
     }
-    holder.stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    holder.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     assert_eq!(holder.line(), "PING_");
 }
 
@@ -62,7 +62,9 @@ fn r11_who_comes_back_displaces_its_own_silent_connection() {
         let started_at = Instant::now();
         assert_eq!(hello_until_answered(&mut back, "alice"), WELCOME);
         let took = started_at.elapsed();
-        assert!(took >= challenge_after && took < Duration::from_secs(5), "{took:?}");
+        // The figure of the goals binds at night, on a machine that does nothing else.
+        let took_max = by_tier(PATIENCE, Duration::from_secs(5));
+        assert!(took >= challenge_after && took < took_max, "{took:?}");
         assert_eq!((bob.line(), bob.line()), ("LEAVE_Alice".into(), "JOIN_alice".into()));
         assert_eq!(half_open.rest(), ["PING_"], "asked once, then its connection is shut down");
         bob.send("PM_alice hello\n");

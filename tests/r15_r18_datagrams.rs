@@ -6,7 +6,6 @@ mod common;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use common::files::{MIB, UdpEnd, content, fast_server, names, offered};
 use common::{Dice, PATIENCE, RawClient, TestServer, by_tier, eventually};
@@ -173,7 +172,7 @@ fn r17_an_offer_answers_ten_syns_and_one_twice_never() {
     let syn = caught_syn(&offer);
     let worker: SocketAddr = (server.addr.ip(), offer.port).into();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     for _ in 0..100 {
         socket.send_to(&syn, worker).expect("sent");
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{RawClient, TestServer};
+use common::{PATIENCE, RawClient, TestServer};
 use packetboat::server::{Limits, Server, ServerConfig};
 use packetboat::wire::message::{Offer, ServerMessage};
 
@@ -198,7 +198,7 @@ fn a_transfer_ends_with_its_session() {
     alice.send("GET_tcp big video.mp4\n");
     let line = alice.line();
     let mut stream = TcpStream::connect(server.addr).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     stream.write_all(format!("DATA_{}\n", token(&line)).as_bytes()).expect("written");
     stream.read_exact(&mut [0; 1000]).expect("it has begun");
     alice.send("QUIT\n");

@@ -4,9 +4,14 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{RawClient, TestServer, server_with};
+use common::{PATIENCE, RawClient, TestServer, by_tier, server_with};
 use packetboat::server::{Limits, Rate, Server};
 use socket2::SockRef;
+
+/// How long the server may take to end. The figure of the goals binds at night, on a machine that does nothing else.
+fn end_max() -> Duration {
+    by_tier(PATIENCE, Duration::from_secs(5))
+}
 
 fn login(server: &Server, nick: &str) -> RawClient {
     let mut client = RawClient::connect(server.local_addr());
@@ -59,19 +64,19 @@ fn r7_the_65th_stranger_evicts_the_oldest() {
 
 #[test]
 fn r7_five_hundred_slow_strangers() {
-    let server = TestServer::start(&[]);
+    let server = TestServer::start(&["--login-timeout", "3600"]);
     let threads_before = server.status("Threads");
     let strangers: Vec<RawClient> = (0..500).map(|_| server.connect()).collect();
     let asked_at = Instant::now();
     let mut honest = server.login("honest");
     // R7 allows 250 ms at the 99th percentile; this is a single sample on a machine that runs other tests. What would be
-    // wrong is to wait until strangers are sent away, after 10 s.
-    assert!(asked_at.elapsed() < Duration::from_secs(5), "{:?}", asked_at.elapsed());
+    // wrong is to wait until strangers are sent away, after an hour here.
+    assert!(asked_at.elapsed() < PATIENCE, "{:?}", asked_at.elapsed());
     honest.send("WHO\n");
     assert_eq!(honest.line(), "USERS_1 honest");
     // Those evicted are ending.
     while server.status("Threads") - threads_before > 64 + 1 {
-        assert!(asked_at.elapsed() < Duration::from_secs(10), "threads for {} strangers", strangers.len());
+        assert!(asked_at.elapsed() < PATIENCE, "threads for {} strangers", strangers.len());
     }
 }
 
@@ -86,16 +91,16 @@ fn r24_who_says_nothing_is_sent_away() {
     // Many bytes within the time limit, each before an answer can be there.
     dripping.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     while dripping.stream.peek(&mut [0]).is_err() {
-        assert!(started_at.elapsed() < Duration::from_secs(5), "it may say HELLO for ever");
+        assert!(started_at.elapsed() < PATIENCE, "it may say HELLO for ever");
         dripping.try_send("H");
     }
-    dripping.stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    dripping.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     assert!(dripping.rest()[0].starts_with("ERR_timeout"), "bytes without a line do not count");
 }
 
 #[test]
 fn r24_who_asks_for_a_taken_nick_again_and_again_is_sent_away() {
-    let (login_timeout, silence_max) = (Duration::from_secs(1), Duration::from_secs(2));
+    let (login_timeout, silence_max) = (Duration::from_secs(1), Duration::from_secs(4));
     let (server, _files) =
         server_with(Limits { login_timeout, silence_max, rate: None, ..Limits::default() });
     let mut alice = login(&server, "alice");
@@ -110,7 +115,7 @@ fn r24_who_asks_for_a_taken_nick_again_and_again_is_sent_away() {
             break;
         }
         assert_eq!(line, "ERR_nick-taken HELLO somebody here has this nickname");
-        assert!(started_at.elapsed() < Duration::from_secs(20), "it may say HELLO for ever");
+        assert!(started_at.elapsed() < PATIENCE, "it may say HELLO for ever");
     }
 }
 
@@ -133,14 +138,14 @@ fn r24_texts_and_nicks_may_have_to_be_shorter() {
 fn r24_a_silent_member_is_asked_then_sent_away() {
     let (server, _files) = server_with(Limits {
         ping_after: Duration::from_millis(300),
-        silence_max: Duration::from_millis(1_900),
+        silence_max: Duration::from_millis(4_900),
         ..Limits::default()
     });
     let mut alice = login(&server, "alice");
     assert_eq!(alice.line(), "PING_");
     alice.send("PONG_\n");
     assert_eq!(alice.line(), "PING_");
-    assert_eq!(alice.rest(), ["ERR_timeout - nothing was heard for 1 s", "BYE_timeout"]);
+    assert_eq!(alice.rest(), ["ERR_timeout - nothing was heard for 4 s", "BYE_timeout"]);
     let mut next = login(&server, "alice");
     next.send("QUIT\n");
 }
@@ -153,9 +158,10 @@ fn r24_who_waits_for_the_rate_is_not_silent() {
         silence_max: Duration::from_secs(1),
         ..Limits::default()
     });
-    let mut alice = login(&server, "alice");
+    let mut alice = RawClient::connect(server.local_addr());
     // All of them are read at once, and acted upon in 1.5 s: meanwhile nothing can be heard.
-    alice.send("WHO\n".repeat(30));
+    alice.send(format!("HELLO_alice\n{}", "WHO\n".repeat(30)));
+    assert!(alice.line().starts_with("WELCOME_"));
     for number in 1..=30 {
         assert_eq!(alice.line(), "USERS_1 alice", "answer {number}");
     }
@@ -174,7 +180,7 @@ fn r24_the_rate_is_kept_by_not_reading() {
             assert_eq!(member.line(), format!("{answer}{number}"));
         }
         let all = started_at.elapsed();
-        assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&all), "{request} {all:?}");
+        assert!((Duration::from_millis(800)..PATIENCE).contains(&all), "{request} {all:?}");
     }
 }
 
@@ -278,7 +284,7 @@ fn r38_the_server_says_good_bye() {
         (0..50).map(|number| server.login(&format!("m{number} quiet"))).collect();
     let (status, took) = server.terminate();
     assert!(status.success(), "{status}: {}", server.log());
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < end_max(), "{took:?}");
     for member in &mut members {
         assert_eq!(member.rest(), ["SYS_the server closes", "BYE_the server closes"]);
     }
@@ -299,7 +305,7 @@ fn r38_the_server_ends_although_somebody_does_not_read() {
         }
     }
     let (status, took) = server.terminate();
-    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}: {}", server.log());
+    assert!(status.success() && took < end_max(), "{status}, {took:?}: {}", server.log());
 }
 
 #[test]
@@ -312,7 +318,7 @@ fn r38_the_server_ends_although_it_reads_a_large_file() {
     alice.send("GET_tcp huge.bin\n");
     assert!(alice.line().starts_with("OFFER_1 "), "and now its digest is being computed");
     let (status, took) = server.terminate();
-    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}: {}", server.log());
+    assert!(status.success() && took < end_max(), "{status}, {took:?}: {}", server.log());
 }
 
 #[test]

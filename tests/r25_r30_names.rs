@@ -6,7 +6,6 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use common::names::hostile_names;
 use common::{RawClient, TestServer};
@@ -123,11 +122,9 @@ fn r26_odd_files() {
         "device",
     ] {
         for transport in ["tcp", "udp"] {
-            let asked_at = Instant::now();
             client.send(format!("GET_{transport} {odd}.txt\n"));
+            // A FIFO or a device that is opened may block for ever, and then there is no line.
             assert_eq!(client.line(), "ERR_no-file GET no such file", "{odd}");
-            // A FIFO or a device that is opened may block for ever; a loaded machine is only slow.
-            assert!(asked_at.elapsed() < Duration::from_secs(5), "{odd}: {:?}", asked_at.elapsed());
         }
     }
     let log = server.log();

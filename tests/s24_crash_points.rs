@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const SIZE: u64 = 6 * MIB + 12_345;
 
 /// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The calls that change what a crash would leave.
 const CALLS: &str = "?open,openat,?creat,write,writev,pwrite64,pwritev,pwritev2,fallocate,ftruncate,fsync,fdatasync,\

@@ -391,7 +391,7 @@ mod tests {
     fn dropping_it_ends_its_thread() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
-        client.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+        client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
         let (server, gauge) = (Arc::new(listener.accept().expect("accepted").0), Arc::default());
         let writer = Writer::start(&Limits::default()).expect("a thread");
         writer.add(MemberId(1), server, Arc::clone(&gauge));

@@ -298,7 +298,7 @@ fn what_is_complete_is_kept_while_the_session_is_away() {
     transfers.on_server(ServerMessage::Done(ID, done)).expect("about a transfer");
     transfers.on_disconnected("gone");
     assert_eq!(lines(&transfers.on_transfer(arrived(&folder))), [""; 0]);
-    let kept = transfers.events.recv_timeout(Duration::from_secs(10)).expect("kept");
+    let kept = transfers.events.recv_timeout(Duration::from_secs(30)).expect("kept");
     assert_eq!(lines(&transfers.on_transfer(kept)), ["! finished a.txt 5"]);
 }
 
@@ -327,7 +327,7 @@ fn come(transfers: &mut Transfers, moved_bytes: u64, now: Instant) -> Vec<String
 
 /// The end of a transfer that was stopped, as its worker tells it.
 fn stopped(transfers: &mut Transfers) -> Vec<String> {
-    let ended = transfers.events.recv_timeout(Duration::from_secs(10)).expect("the worker tells");
+    let ended = transfers.events.recv_timeout(Duration::from_secs(30)).expect("the worker tells");
     lines(&transfers.on_transfer(ended))
 }
 

@@ -37,7 +37,7 @@ impl Accepting {
     /// Connects, and says HELLO under this nick.
     fn hello(&self, nick: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.address).expect("connected");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
         // Where it is refused it may be closed already.
         let _ = stream.write_all(format!("HELLO_{nick}\n").as_bytes());
         BufReader::new(stream)
