@@ -3,10 +3,10 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use common::{RawClient, eventually};
+use common::{Port, RawClient, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 struct Shelled {
     child: Child,
     addr: SocketAddr,
+    _port: Port,
     _files: TempDir,
 }
 
@@ -21,8 +22,8 @@ impl Shelled {
     /// `redirections` are the shell's; the server must find a port that nobody tells us of.
     fn start(redirections: &str) -> Shelled {
         let files = TempDir::new().expect("a folder");
-        let addr =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        let port = Port::hold();
+        let addr = port.address;
         let child = Command::new("sh")
             .arg("-c")
             .arg(format!(r#"exec "$0" -v --listen {addr} --udp-port 0 --files "$1" {redirections}"#))
@@ -34,7 +35,7 @@ impl Shelled {
             .stderr(Stdio::piped())
             .spawn()
             .expect("a shell");
-        Shelled { child, addr, _files: files }
+        Shelled { child, addr, _port: port, _files: files }
     }
 
     /// Everything that makes the server say something.

@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 
 use packetboat::server::{Limits, Server, ServerConfig};
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// How long anything may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What differs between the tiers: `push` on every push, `night` at night (`PACKETBOAT_TIER=N`, see `scripts/nightly`).
 pub(crate) fn by_tier<T>(push: T, night: T) -> T {
@@ -41,6 +42,24 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// A port that no other program gets while servers come and go on it.
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    _held: Socket,
+}
+
+impl Port {
+    pub(crate) fn hold() -> Port {
+        let address = SocketAddr::new(host(), 0);
+        let held = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        // Then whoever sets the same may listen there, and the system gives the port to nobody by itself.
+        held.set_reuse_address(true).expect("a socket");
+        held.bind(&address.into()).expect("a port");
+        let address = held.local_addr().expect("bound").as_socket().expect("an address");
+        Port { address, _held: held }
     }
 }
 
