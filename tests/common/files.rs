@@ -248,7 +248,8 @@ impl RawClient {
     /// Fetches a file whole.
     pub(crate) fn get(&mut self, udp: &UdpEnd, transport: &str, name: &str) -> Vec<u8> {
         let offer = offered(&self.ask(format!("GET_{transport} {name}")));
-        let done = self.line();
+        // A large file may take longer to read than one may be silent.
+        let done = self.line_but(&["PING_"]);
         let digest = done.split(' ').nth(2).and_then(|hex| blake3::Hash::from_hex(hex).ok());
         let digest = digest.unwrap_or_else(|| panic!("no digest in {done:?}"));
         let server = self.stream.peer_addr().expect("connected");
