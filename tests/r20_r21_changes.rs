@@ -217,7 +217,7 @@ fn r21_changed_while_it_is_sent() {
 
 #[test]
 fn r21_changed_while_it_is_sent_over_udp() {
-    let (old, new) = (content(8 * MIB, 1), content(8 * MIB, 2));
+    let (old, new) = (content(4 * MIB, 1), content(4 * MIB, 2));
     let server = TestServer::start_with(&["--no-rate-limit"], |files| {
         fs::write(files.join("a"), &old).expect("a file");
     });
