@@ -75,6 +75,10 @@ pub(crate) fn accept(listener: &TcpListener) -> Peer {
 pub(crate) fn client(folder: &Path, address: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
     command.arg(address.to_string()).args(arguments).current_dir(folder).env("TMPDIR", folder);
+    // What whoever runs the tests may have set.
+    for name in ["PACKETBOAT_NICK", "PACKETBOAT_SERVER", "RUST_LOG"] {
+        command.env_remove(name);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
