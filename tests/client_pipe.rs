@@ -6,11 +6,13 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use common::scripted::*;
 use common::{RawClient, server_with};
 use packetboat::server::{Limits, Rate};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// `journalctl -f | client HOST logbot`: each line is said as it comes, more than the rate allows wait, none is lost.
 #[test]
@@ -54,6 +56,24 @@ fn what_looks_like_a_command_is_said_verbatim_where_that_is_wanted() {
     });
     assert_exit(&output, 0, "");
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn good_bye_is_said_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (tell, said) = channel();
+    // It takes its time for the answer, until who leaves is made to hurry.
+    let (address, thread) = server(move |peer, _| {
+        assert_eq!(peer.line(), "QUIT_");
+        tell.send(()).expect("it is waited for");
+        assert_eq!(peer.line(), "", "nothing behind it");
+    });
+    let child = client(folder.path(), address, &["alice"]).spawn().expect("it runs");
+    said.recv().expect("its input is empty");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    thread.join().unwrap_or_else(|_| panic!("the script failed; {}", told(&output)));
+    assert_exit(&output, 143, "");
 }
 
 /// `client HOST listen | head -1`, and the same of every command with more to print.

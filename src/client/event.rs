@@ -162,13 +162,13 @@ impl Events {
         matches!(self.link, Link::Up)
     }
 
-    /// Says QUIT, behind everything else. From now on nothing is regained.
+    /// Says QUIT, once and behind everything else. From now on nothing is regained.
     pub fn quit(&mut self) {
-        self.leaving = true;
-        if self.is_connected() {
-            self.session.say(ClientMessage::Quit);
-        } else {
+        let is_said = std::mem::replace(&mut self.leaving, true);
+        if !self.is_connected() {
             self.link = Link::Down;
+        } else if !is_said {
+            self.session.say(ClientMessage::Quit);
         }
     }
 
