@@ -151,6 +151,33 @@ fn r14_nothing_is_left_of_those_who_have_left() {
 }
 
 #[test]
+fn r14_a_member_costs_little_memory() {
+    const MEMBERS: usize = 300;
+    let server = TestServer::start(&["-q"]);
+    let come = |from: usize| -> Vec<RawClient> {
+        let mut members: Vec<RawClient> =
+            (from..from + MEMBERS).map(|number| server.login(&format!("n{number} quiet"))).collect();
+        for (number, member) in (from..).zip(&mut members) {
+            // A long line too, whose memory is not kept.
+            let text = "x".repeat(1_500);
+            assert_eq!(member.ask(format!("PM_n{number} {text}")), format!("PM_n{number} {text}"));
+            assert_eq!(member.ask("PING_x"), "PONG_x");
+        }
+        members
+    };
+    // The first also fill what is there for all.
+    let first = come(0);
+    let before = server.anonymous_kib();
+    let second = come(MEMBERS);
+    let bytes = (server.anonymous_kib() - before) * 1024 / MEMBERS as u64;
+    println!("R14: {bytes} octets of memory for each member");
+    // Two pages of stack, a short buffer for lines and what names it: 10,000 members are to fit into 150 MB.
+    let bytes_max = 2 * 1024 * server.page_kib() + 6 * 1024;
+    assert!(bytes <= bytes_max, "{bytes} of {bytes_max}: a page of stack more, or another kilobyte or two");
+    drop((first, second));
+}
+
+#[test]
 fn r8_who_is_answered_whole_in_a_room_of_long_nicks() {
     raise_descriptor_limit();
     // Letters of four octets: the nicks of 1,000 are 97 KB, and a queue here holds 16.

@@ -91,7 +91,9 @@ pub(super) fn run(seat: Arc<Seat>) {
     }
 }
 
-/// Reads what the client still sends, until it closes too.
+/// Reads what the client still sends, until it closes too. Not inlined, or every reader's stack would have this buffer on it
+/// from the first moment.
+#[inline(never)]
 fn linger(mut stream: &TcpStream) {
     let until = Instant::now() + LINGER_MAX;
     // Small: a stack that has been used stays in memory as long as its thread.
@@ -293,6 +295,8 @@ impl Session {
         }
     }
 
+    /// Not inlined: what all these requests need would be on the stack of everybody who only logs in.
+    #[inline(never)]
     fn handle_request(&mut self, message: ClientMessage) -> Result<(), End> {
         let Seat { hub, id, .. } = &*self.seat;
         let id = *id;

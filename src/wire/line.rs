@@ -4,8 +4,10 @@ use std::io::{self, Read};
 
 use super::WireError;
 
-/// The longest line, its LF included. Ours: a page of memory per client, and room for a text of 2,000 characters.
+/// The longest line, its LF included. Ours: room for a text of 2,000 characters.
 pub const LINE_LEN_MAX: usize = 4096;
+/// What a buffer holds between long lines. Ours: nearly every line fits, and thousands of clients are silent at once.
+const SHORT_LEN: usize = 512;
 
 /// The longest protocol name (`ALPHA *15( ALPHA / DIGIT / "-" )`).
 pub const PROTOCOL_LEN_MAX: usize = 16;
@@ -13,7 +15,8 @@ pub const PROTOCOL_LEN_MAX: usize = 16;
 /// Holds the bytes of at most one unfinished line; never grows beyond [`LINE_LEN_MAX`].
 #[derive(Debug)]
 pub struct LineBuffer {
-    bytes: Box<[u8; LINE_LEN_MAX]>,
+    /// Short, or as long as the longest line.
+    bytes: Box<[u8]>,
     /// What was read and not yet given out: `bytes[start..end]`.
     start: usize,
     end: usize,
@@ -25,7 +28,7 @@ pub struct LineBuffer {
 
 impl Default for LineBuffer {
     fn default() -> Self {
-        Self { bytes: Box::new([0; LINE_LEN_MAX]), start: 0, end: 0, scanned: 0, discarding: false }
+        Self { bytes: vec![0; SHORT_LEN].into(), start: 0, end: 0, scanned: 0, discarding: false }
     }
 }
 
@@ -43,7 +46,18 @@ impl LineBuffer {
         self.end -= self.start;
         self.scanned -= self.start;
         self.start = 0;
+        if self.end == self.bytes.len() {
+            self.resize(LINE_LEN_MAX);
+        } else if self.end == 0 && self.bytes.len() > SHORT_LEN && !self.discarding {
+            self.resize(SHORT_LEN);
+        }
         &mut self.bytes[self.end..]
+    }
+
+    fn resize(&mut self, len: usize) {
+        let mut bytes = vec![0; len];
+        bytes[..self.end].copy_from_slice(&self.bytes[..self.end]);
+        self.bytes = bytes.into();
     }
 
     /// The next whole line without its LF and without one CR before it, or that a line was too long (told once per line).
@@ -151,6 +165,26 @@ mod tests {
         }
         let by_one = [vec![b'a'; LINE_LEN_MAX], b"\nWHO\n".to_vec()].concat();
         assert_eq!(lines(&by_one, &[7]), [Err(WireError::LineTooLong), Ok(b"WHO".to_vec())]);
+    }
+
+    #[test]
+    fn the_memory_of_a_long_line_is_kept_no_longer_than_the_line() {
+        let mut buffer = LineBuffer::default();
+        let mut read = |bytes: &[u8]| {
+            let (mut input, mut lines) = (bytes, 0);
+            while !input.is_empty() {
+                buffer.read_from(&mut input).expect("a slice");
+                while buffer.next_line().is_some() {
+                    lines += 1;
+                }
+            }
+            (lines, buffer.bytes.len())
+        };
+        assert_eq!(read(&[b'a'; SHORT_LEN]), (0, SHORT_LEN));
+        assert_eq!(read(b"a"), (0, LINE_LEN_MAX));
+        assert_eq!(read(b"\nWHO"), (1, LINE_LEN_MAX));
+        assert_eq!(read(b"\n"), (1, LINE_LEN_MAX));
+        assert_eq!(read(b"WHO\n"), (1, SHORT_LEN));
     }
 
     #[test]

@@ -178,8 +178,22 @@ impl TestServer {
 
     /// A number of `/proc/PID/status`, in its unit.
     pub(crate) fn status(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("a field");
+        self.number("status", field)
+    }
+
+    /// Memory that is no file's, counted page by page: what `status` tells of it may be some pages late for each core.
+    pub(crate) fn anonymous_kib(&self) -> u64 {
+        self.number("smaps_rollup", "Anonymous:")
+    }
+
+    /// The size of its pages.
+    pub(crate) fn page_kib(&self) -> u64 {
+        self.number("smaps", "KernelPageSize:")
+    }
+
+    fn number(&self, file: &str, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("Linux");
+        let line = text.lines().find(|line| line.starts_with(field)).expect("a field");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 }
