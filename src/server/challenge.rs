@@ -3,7 +3,9 @@
 //! The reader that listens to the holder and the hub that challenges it share one atomic byte. Two writes for each
 //! `read` are all that it costs, and none of them waits.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
+
+use super::machine::AtomicU8;
 
 /// The reader has bytes to work on, so its client has just spoken.
 const BUSY: u8 = 0;

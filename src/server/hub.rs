@@ -3,17 +3,17 @@
 
 mod strangers;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
 
 use log::{debug, info};
 use parking_lot::{Condvar, Mutex};
 
 use super::challenge::Pulse;
 use super::limits::Limits;
+use super::machine::{AtomicBool, HashMap, Instant, TcpStream};
 use super::outbox::{self, Gauge, Line};
 use super::probes::Probes;
 use super::transfers::{Transfer, Transfers};

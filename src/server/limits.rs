@@ -1,7 +1,8 @@
 //! Every limit of the server, with its default, and the token bucket behind the chat rate.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::machine::Instant;
 use crate::wire::ErrorCode;
 use crate::wire::message::ClientMessage;
 use crate::wire::name::{NICK_CHARS_MAX, Nick};
@@ -32,6 +33,8 @@ pub struct Limits {
     pub outbox_lines_max: usize,
     /// Their octets; above it the client is too slow.
     pub outbox_bytes_max: usize,
+    /// Commands that wait for the writer; above it all readers pause.
+    pub backlog_max: usize,
     /// How long a client with waiting lines may take none of them.
     pub blocked_max: Duration,
     /// After this silence a member is asked whether it is there.
@@ -73,6 +76,8 @@ impl Default for Limits {
             pressure_max: Duration::from_secs(30),
             outbox_lines_max: 1024,
             outbox_bytes_max: 256 * 1024,
+            // Ours: a few milliseconds of the writer's work.
+            backlog_max: 1024,
             blocked_max: Duration::from_secs(10),
             ping_after: Duration::from_secs(90),
             silence_max: Duration::from_secs(150),

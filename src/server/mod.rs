@@ -15,6 +15,7 @@ mod downloads;
 mod hub;
 mod limits;
 mod listener;
+mod machine;
 mod moves;
 pub mod options;
 mod outbox;

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::limits::Limits;
+use super::machine::{AtomicBool, AtomicUsize, Instant, TcpStream, send, sendmsg};
 use crate::wire::message::ServerMessage;
 
 /// One or more finished lines, shared by everybody who gets them.

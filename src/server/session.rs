@@ -1,15 +1,15 @@
 //! One client's conversation, from its first byte to its last, on a thread of its own that blocks in `read`.
 
 use std::io::{self, Read as _};
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFlags, Timespec};
 
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
+use super::machine::{Instant, PollFd, TcpStream, ioctl_fionread, poll};
 use super::outbox::{self, Line};
 use super::requests::{BadLine, parse, protocol_of};
 use super::{downloads, moves, probes, uploads};
@@ -395,5 +395,5 @@ impl Session {
 
 /// How many bytes of the client wait to be read.
 fn waiting_bytes(stream: &TcpStream) -> u64 {
-    rustix::io::ioctl_fionread(stream).unwrap_or(0)
+    ioctl_fionread(stream).unwrap_or(0)
 }

@@ -4,20 +4,21 @@
 //! everything. It never waits for a single client: each has its own bounded queue, and who does not read is dropped
 //! alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error, warn};
 use parking_lot::{Condvar, Mutex};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFlags, Timespec};
 
 use super::limits::Limits;
+use super::machine::thread::{self, JoinHandle};
+use super::machine::{AtomicUsize, HashMap, Instant, PollFd, TcpStream, poll};
 use super::outbox::{Flushed, Gauge, Line, Outbox, QueueLimits};
 use super::vital::Vital;
 use crate::chat::room::{Audience, MemberId};
@@ -25,8 +26,6 @@ use crate::transfer::wake::Waker;
 
 /// Commands obeyed before their lines are sent. Ours: enough to join, few enough not to fill a queue of 1,024.
 const COMMANDS_PER_TURN: usize = 64;
-/// Above this many waiting commands the readers pause. Ours: a few milliseconds of work.
-const BACKLOG_MAX: usize = 1024;
 /// After a turn that took so long, those who wait for what it has sent get a moment to speak, and what they say goes out
 /// together in the next. Ours: with 1,000 clients a turn takes 15 ms, nearly all of it for as many system calls.
 const LONG_TURN: Duration = Duration::from_millis(1);
@@ -56,6 +55,8 @@ enum Command {
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: Sender<Command>,
+    /// Above this many waiting commands the readers pause.
+    backlog_max: usize,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -74,7 +75,7 @@ impl Writer {
     /// Starts the thread, named `writer`.
     pub(super) fn start(limits: &Limits) -> io::Result<Writer> {
         // Not bounded by itself, since nobody may block on it under the lock. What bounds it is `wait_for_calm`: each
-        // reader calls it before each request, so beyond BACKLOG_MAX there is one request of each reader at most.
+        // reader calls it before each request, so beyond that limit there is one request of each reader at most.
         let (commands, receiver) = crossbeam_channel::unbounded();
         let shared = Arc::new(Shared {
             limits: QueueLimits::new(limits),
@@ -91,8 +92,9 @@ impl Writer {
             blocked: BTreeSet::new(),
             stopping: false,
         };
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || state.run())?;
-        Ok(Writer { commands, shared, thread: Mutex::new(Some(thread)) })
+        let thread = thread::Builder::new().name("writer".into()).spawn(move || state.run())?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Writer { commands, backlog_max: limits.backlog_max, shared, thread })
     }
 
     /// Takes the sending half of a new connection, which is not in the room yet.
@@ -144,7 +146,7 @@ impl Writer {
 
     /// The same, but no longer than `until`; `false` if it was in vain.
     pub(super) fn wait_for_calm_until(&self, gauge: &Gauge, until: Instant) -> bool {
-        let busy = || self.commands.len() > BACKLOG_MAX || gauge.is_high(&self.shared.limits);
+        let busy = || self.commands.len() > self.backlog_max || gauge.is_high(&self.shared.limits);
         if !busy() {
             return true;
         }
@@ -218,7 +220,7 @@ impl State {
             }
             let took = turn_began.elapsed();
             if took >= LONG_TURN {
-                std::thread::sleep((took / REST_PART).min(REST_MAX));
+                thread::sleep((took / REST_PART).min(REST_MAX));
             }
             self.wait();
         }

@@ -1,14 +1,14 @@
 //! Strangers: connections that have not said HELLO yet. There is room for few, and one too many makes another go.
 
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFlags, Timespec};
 
 use super::{Connection, Hub, State};
 use crate::chat::room::MemberId;
+use crate::server::machine::{Instant, PollFd, TcpStream, poll};
 
 /// A stranger may be silent for so long before it has to make room for another, and if all must be heard first, the other
 /// waits for so long. Ours: who has connected speaks at once, and its reader needs a fraction of this unless the machine is
