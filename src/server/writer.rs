@@ -71,6 +71,14 @@ struct Shared {
     calm: Condvar,
 }
 
+impl Shared {
+    /// Lets the paused readers look again.
+    fn wake_paused(&self) {
+        let _pause = self.pause.lock();
+        self.calm.notify_all();
+    }
+}
+
 impl Writer {
     /// Starts the thread, named `writer`.
     pub(super) fn start(limits: &Limits) -> io::Result<Writer> {
@@ -212,11 +220,10 @@ impl State {
                 self.flush(id);
             }
             if self.shared.paused.load(Ordering::SeqCst) > 0 {
-                let _pause = self.shared.pause.lock();
-                self.shared.calm.notify_all();
+                self.shared.wake_paused();
             }
             if self.stopping && self.peers.is_empty() {
-                return;
+                return self.end();
             }
             let took = turn_began.elapsed();
             if took >= LONG_TURN {
@@ -224,6 +231,12 @@ impl State {
             }
             self.wait();
         }
+    }
+
+    /// What is told from now on is told to nobody, so that nobody need wait for it to be obeyed.
+    fn end(self) {
+        drop(self.commands);
+        self.shared.wake_paused();
     }
 
     fn obey(&mut self, command: Command) {
