@@ -176,7 +176,7 @@ impl Hub {
         if self.is_closing() {
             return Err(NotAdmitted::Closing);
         }
-        let displaced = self.challenge(&mut state, seat, nick).map(|id| self.depart(&mut state, id));
+        let displaced = self.challenge(&mut state, seat, nick).map(|id| self.depart(&mut state, id, None));
         if state.room.len() >= self.limits.clients_max {
             return Err(NotAdmitted::Full);
         }
@@ -272,18 +272,27 @@ impl Hub {
     /// Ends somebody's membership: the nick is free, the others know, the transfers end, what waits is still sent.
     /// Doing it twice changes nothing.
     pub(super) fn leave(&self, id: MemberId) {
-        let departed = self.depart(&mut self.state.lock(), id);
+        let departed = self.depart(&mut self.state.lock(), id, None);
+        self.after(departed);
+    }
+
+    /// The same for one who said QUIT: once it hears the good-bye it can come again under its nick.
+    pub(super) fn quit(&self, id: MemberId) {
+        let bye = ServerMessage::Bye(String::new());
+        let departed = self.depart(&mut self.state.lock(), id, Some(bye));
         self.after(departed);
     }
 
     /// The part of it under the lock.
-    fn depart(&self, state: &mut State, id: MemberId) -> Departed {
+    fn depart(&self, state: &mut State, id: MemberId, farewell: Option<ServerMessage>) -> Departed {
         let nick = state.room.nick(id).cloned();
         let stream = state.connections.get(&id).map(|connection| Arc::clone(&connection.stream));
         let deliveries = state.room.leave(id);
         let transfers = state.transfers.remove_owned(id);
         let probe = state.probes.remove(id).map(|(probe, _)| probe);
         self.deliver(state, deliveries);
+        let to = Audience::One(id);
+        self.deliver(state, farewell.map(|message| Delivery { to, message }).into_iter().collect());
         self.writer.close(id);
         self.on_heard(state, id);
         Departed { id, nick, stream, transfers, probe }

@@ -85,7 +85,10 @@ pub(super) fn run(seat: Arc<Seat>) {
     };
     let end = session.converse();
     debug!("connection {}: {end}", seat.id.0);
-    seat.hub.leave(seat.id);
+    match end {
+        End::Quit => seat.hub.quit(seat.id),
+        _ => seat.hub.leave(seat.id),
+    }
     if matches!(end, End::Quit | End::Refused | End::Strikes | End::Flood | End::Timeout) {
         linger(&seat.stream);
     }
@@ -260,7 +263,7 @@ impl Session {
                 moves::serve(&self.seat, &token, &read_before);
                 Err(End::Data)
             }
-            Ok(ClientMessage::Quit) => self.quit(),
+            Ok(ClientMessage::Quit) => Err(End::Quit),
             Ok(message) => {
                 self.refuse(
                     ErrorCode::Login,
@@ -345,7 +348,7 @@ impl Session {
             ClientMessage::Data(_) => {
                 self.refuse(ErrorCode::BadRequest, "DATA", "a file has a connection of its own");
             }
-            ClientMessage::Quit => return self.quit(),
+            ClientMessage::Quit => return Err(End::Quit),
         }
         Ok(())
     }
@@ -365,11 +368,6 @@ impl Session {
             hub.writer.send_one(self.seat.id, gauge, line);
         }
         Ok(())
-    }
-
-    fn quit(&self) -> Result<(), End> {
-        self.seat.tell([ServerMessage::Bye(String::new())]);
-        Err(End::Quit)
     }
 
     /// Answers a bad line. Those that no correct client sends count, and there is a last one.
