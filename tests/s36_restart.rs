@@ -91,6 +91,7 @@ fn killed_and_back(each_way: usize, seed: u64) {
     let _server = scene.start();
     for ((one, was_finished), noted) in moving.into_iter().zip(finished).zip(noted) {
         let output = one.client.wait_with_output().expect("it ends");
+        assert!(one.target.exists(), "seed {seed}: no {}: {output:?}, {}", one.target.display(), scene.log());
         assert!(are_identical(&one.target, &one.original), "seed {seed}: {} is not it", one.target.display());
         if !output.status.success() && was_finished {
             // The server had no time to say so, and the name is taken.
