@@ -207,13 +207,15 @@ fn probes_are_answered_once_to_their_owners_address_alone_and_never_by_more_than
         for _ in 0..2 {
             sent_bytes += ours.send_to(&probe, (server.addr.ip(), port)).expect("sent");
         }
-        if number < PROBES_MAX {
-            eventually("an answer", || {
-                let Ok(len) = ours.recv(&mut buffer) else { return false };
-                prober.handle_datagram(Instant::now(), &mut buffer[..len]);
-                heard += 1;
-                heard_bytes += len;
-                true
+        // Some at a time: a probe lives for ten seconds, and a busy machine takes its time for each answer.
+        if number % 32 == 31 {
+            eventually("the answers", || {
+                while let Ok(len) = ours.recv(&mut buffer) {
+                    prober.handle_datagram(Instant::now(), &mut buffer[..len]);
+                    heard += 1;
+                    heard_bytes += len;
+                }
+                heard > number.min(PROBES_MAX - 1)
             });
         }
     }

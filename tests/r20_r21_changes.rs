@@ -223,7 +223,7 @@ fn r21_changed_while_it_is_sent_over_udp() {
     });
     let path = server.files().join("a");
     let mut alice = server.login("alice quiet");
-    let udp = UdpEnd::at([127, 0, 0, 1].into(), Some("delay=5ms"));
+    let udp = UdpEnd::simulating("delay=5ms");
     for round in 0..by_tier(6, 100) {
         change(&path, &old, true);
         let folder = tempfile::tempdir().expect("a folder");

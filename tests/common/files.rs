@@ -99,6 +99,11 @@ impl UdpEnd {
         Self::with(host(), Tuning::default())
     }
 
+    /// With faults at its socket.
+    pub(crate) fn simulating(spec: &str) -> UdpEnd {
+        Self::with(host(), Tuning { simulate: Some(spec.parse().expect("a spec")), ..Tuning::default() })
+    }
+
     /// At another address of this machine, or with faults at its socket.
     pub(crate) fn at(ip: Ipv4Addr, simulate: Option<&str>) -> UdpEnd {
         let simulate = simulate.map(|spec| spec.parse().expect("a spec"));
