@@ -146,7 +146,10 @@ fn r14_nothing_is_left_of_those_who_have_left() {
     println!(
         "R14: {logins} logins; threads, descriptors, RSS: {threads}, {descriptors}, {rss} KiB, then {after:?}"
     );
-    assert_eq!((after.0, after.1), (threads, descriptors));
+    // The last of them may still have been ending when they were counted.
+    eventually("no more than at first", || {
+        server.status("Threads") <= threads && server.descriptors() <= descriptors
+    });
     assert!(after.2 <= rss + 4 * 1024, "grown from {rss} to {} KiB", after.2);
 }
 

@@ -64,7 +64,9 @@ fn killed_and_back(each_way: usize, seed: u64) {
     // Not so late that all are through.
     let at = split_mix_64(&mut chance) % (total * 19 / 20);
     let began = Instant::now();
-    while moving.iter().map(Moving::arrived).sum::<u64>() < at {
+    // Who finds no server at all gives up at once, so each of them must have begun.
+    let has_begun = |one: &Moving| one.arrived() > 0;
+    while moving.iter().map(Moving::arrived).sum::<u64>() < at || !moving.iter().all(has_begun) {
         assert!(began.elapsed() < PATIENCE, "seed {seed}: nothing comes: {}", scene.log());
         std::thread::yield_now();
     }
