@@ -9,7 +9,7 @@ mod sim;
 use std::time::Duration;
 
 use packetboat::rudp::congestion::MINIMUM_WINDOW_PACKETS;
-use packetboat::rudp::{Config, ConnectionError, Event, PACKET_LEN_IPV4, in_whole_blocks};
+use packetboat::rudp::{Config, ConnectionError, Event, PACKET_LEN_DATA, PACKET_LEN_IPV4};
 use packetboat::wire::packet::{Kind, Reason};
 use sim::{Link, Loss, MIB, Random, World, ms, secs, seeds};
 
@@ -162,7 +162,7 @@ fn s19_persistent_congestion_falls_back_to_two_packets() {
         let moved = world.server().connection.moved_bytes();
         world.run_while(|world| world.server().connection.moved_bytes() == moved);
         let (_, window) = world.server().connection.in_flight_and_window();
-        let two = MINIMUM_WINDOW_PACKETS * in_whole_blocks(PACKET_LEN_IPV4) as u64;
+        let two = MINIMUM_WINDOW_PACKETS * PACKET_LEN_DATA as u64;
         assert_eq!(window, two, "after the first ACK: {}", world.describe());
         world.run(secs(60));
         world.assert_identical();

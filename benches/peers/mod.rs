@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use packetboat::rudp::{PACKET_LEN_IPV4, in_whole_blocks};
+use packetboat::rudp::PACKET_LEN_DATA;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -31,8 +31,7 @@ pub const PATIENCE_S: u64 = 300;
 const UFTP_PORT: u16 = 1_044;
 
 /// Octets of the file in a full packet of ours.
-pub const PAYLOAD_LEN: u64 =
-    (in_whole_blocks(PACKET_LEN_IPV4) - packetboat::wire::packet::DATA_OVERHEAD) as u64;
+pub const PAYLOAD_LEN: u64 = (PACKET_LEN_DATA - packetboat::wire::packet::DATA_OVERHEAD) as u64;
 
 /// Who moves the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

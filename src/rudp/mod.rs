@@ -76,10 +76,14 @@ pub const PACKET_LEN_IPV4: usize = 1_472;
 /// The UDP payload of a 1,500-octet IPv6 packet.
 pub const PACKET_LEN_IPV6: usize = 1_452;
 
-/// The largest packet within this one whose sealed part is a multiple of the cipher's block: how long our packets of data
-/// are. The last block, if it is not whole, takes AES-GCM an eighth of the time of all others (measured with ring 0.17:
-/// 264 ns for 1,447 octets, 226 for 1,440).
-pub const fn in_whole_blocks(packet_len: usize) -> usize {
+/// The longest packet of data, over IPv4 as over IPv6. Ours: of the sizes that were tried, eight flows share a link best
+/// so (Jain's index, mean of 40 seeds: 0.986; 0.968 with 1,465 octets, 0.975 with 1,472).
+pub const PACKET_LEN_DATA: usize = in_whole_blocks(PACKET_LEN_IPV6);
+
+/// The largest packet within this one whose sealed part is a multiple of the cipher's block. The last block, if it is not
+/// whole, takes AES-GCM an eighth of the time of all others (measured with ring 0.17: 264 ns for 1,447 octets, 226 for
+/// 1,440).
+pub(crate) const fn in_whole_blocks(packet_len: usize) -> usize {
     const BLOCK_LEN: usize = 16;
     let unsealed_len = HEADER_LEN + TAG_LEN;
     unsealed_len + packet_len.saturating_sub(unsealed_len) / BLOCK_LEN * BLOCK_LEN

@@ -7,7 +7,7 @@ use super::congestion::ControllerKind;
 use super::connection::{Connection, Flow};
 use super::seal::Role;
 use super::state::{Input, State};
-use super::{ConnectionError, Direction, Event, in_whole_blocks};
+use super::{ConnectionError, Direction, Event, PACKET_LEN_DATA, in_whole_blocks};
 use crate::wire::packet::Setup;
 
 /// Ours: a SYN-ACK answers a SYN, but no offer is worth more of them.
@@ -50,7 +50,7 @@ impl Connection {
     /// What arrives in a larger packet confirms that size for the path; a small copy takes nothing back.
     fn on_setup(&mut self, setup: &Setup, datagram_len: usize) {
         let confirmed_len = datagram_len.min(self.config.packet_len_max).min(setup.packet_len.into());
-        self.packet_len = self.packet_len.max(in_whole_blocks(confirmed_len));
+        self.packet_len = self.packet_len.max(in_whole_blocks(confirmed_len).min(PACKET_LEN_DATA));
         self.peer_burst = setup.burst_len.into();
         if !self.sent.is_any_in_flight() && !self.rtt.is_measured() {
             let kind = ControllerKind::from_number(setup.controller, setup.controller_arg);

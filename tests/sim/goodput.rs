@@ -90,7 +90,7 @@ pub fn reno_mbit_per_s(link: &Link, size: u64, seed: u64, limit: Duration) -> f6
 
 /// What the link would carry of a file under our header, in Mbit/s.
 pub fn limit_mbit_per_s(link: &Link, loss: f64) -> f64 {
-    let packet_len = packetboat::rudp::in_whole_blocks(packetboat::rudp::PACKET_LEN_IPV4) as f64;
+    let packet_len = packetboat::rudp::PACKET_LEN_DATA as f64;
     let header_share = (packet_len - DATA_OVERHEAD as f64) / (packet_len + IP_UDP_LEN as f64);
     link.bytes_per_s as f64 * 8.0 / 1e6 * header_share * (1.0 - loss)
 }
