@@ -69,10 +69,12 @@ fn every_line_of_a_pipe_is_said_before_the_client_leaves() {
 }
 
 #[test]
-fn a_server_that_answers_nothing_holds_nobody_up_for_ever() {
+fn a_server_that_does_not_answer_is_asked_whether_it_has_taken_what_was_said() {
     let input: String = (0..12).map(|number| format!("line {number}\n")).collect();
     let (output, _folder) = run_pipe(input.as_bytes(), |peer, _| {
-        (0..12).for_each(|number| peer.answer(&format!("ALL_line {number}"), &[]));
+        (0..10).for_each(|number| peer.answer(&format!("ALL_line {number}"), &[]));
+        peer.answer("PING_taken", &["PONG_taken"]);
+        (10..12).for_each(|number| peer.answer(&format!("ALL_line {number}"), &[]));
         peer.good_bye();
     });
     assert_exit(&output, 0, "");

@@ -12,7 +12,6 @@ use super::session::{Incoming, Session};
 use super::terminal::Input;
 use super::transfers::TransferEvent;
 use super::typed::{self, Typed};
-use super::unconfirmed::ANSWER_MAX;
 use crate::wire::ErrorCode;
 use crate::wire::message::{ClientMessage, ServerMessage};
 use crate::wire::name::Nick;
@@ -83,13 +82,22 @@ pub struct Events {
     read_away: usize,
     /// Whose turn is it? A flood of one kind must not hide the other.
     typed_next: bool,
-    /// What is typed waits until the server has answered what was said to the room.
-    holds: bool,
+    /// Since then what is typed waits until the server has answered what was said to the room.
+    held_since: Option<Instant>,
+    /// When we have asked whether it has taken all of that.
+    asked_at: Option<Instant>,
 }
 
 /// Texts to the room that may be without an answer before the next line is read. Ours: half of what a server takes at
 /// once; it slows whoever says more, and closes one who goes on regardless (docs/PROTOCOL.md, section 4).
 pub(super) const AHEAD_MAX: usize = 10;
+
+/// A server that owes answers for so long is asked whether it has taken what they are for. Ours: more than twice what
+/// one needs at its default rate for what we are ahead.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// The PING that asks so.
+const TAKEN: &str = "taken";
 
 /// The PING behind pasted whispers, which are answered by nothing themselves.
 const WHISPERED: &str = "whispered";
@@ -125,7 +133,8 @@ impl Events {
             leaving: false,
             read_away: 0,
             typed_next: false,
-            holds: false,
+            held_since: None,
+            asked_at: None,
         }
     }
 
@@ -199,11 +208,12 @@ impl Events {
             return Some(Event::Transfer(event));
         }
         // Not one more for each answer: nothing of ours must wait at the server for a moment.
-        self.holds = match self.session.unanswered() {
-            0 => false,
-            AHEAD_MAX.. => true,
-            _ => self.holds,
-        };
+        match self.session.unanswered() {
+            0 => (self.held_since, self.asked_at) = (None, None),
+            AHEAD_MAX.. => _ = self.held_since.get_or_insert_with(Instant::now),
+            _ => {}
+        }
+        self.ask_if_taken();
         self.typed_next = !self.typed_next;
         if self.typed_next {
             self.poll_typed().or_else(|| self.poll_link())
@@ -212,9 +222,32 @@ impl Events {
         }
     }
 
+    /// A server that answers less than it takes must not hold anybody up for ever: its PONG tells that it has taken all.
+    fn ask_if_taken(&mut self) {
+        if self.asks_at().is_some_and(|at| at <= Instant::now()) {
+            self.asked_at = Some(Instant::now());
+            self.session.say(ClientMessage::Ping(TAKEN.into()));
+        }
+    }
+
+    /// When that is to be asked.
+    fn asks_at(&self) -> Option<Instant> {
+        self.held_since
+            .filter(|_| self.is_connected() && self.asked_at.is_none())
+            .map(|since| since + ANSWER_MAX)
+    }
+
+    /// The answer to it.
+    fn on_taken(&mut self) {
+        if let Some(asked_at) = self.asked_at.take() {
+            self.session.on_taken(asked_at);
+            self.held_since = self.held_since.map(|_| Instant::now());
+        }
+    }
+
     /// Whether the server takes more than it has got.
     fn may_say(&self) -> bool {
-        self.is_connected() && !self.holds && self.session.waits_for().is_none()
+        self.is_connected() && self.held_since.is_none() && self.session.waits_for().is_none()
     }
 
     /// Where lines are typed, when one more may be read.
@@ -279,8 +312,10 @@ impl Events {
                     return Some(self.on_end(ClientError::bye(reason, self.last_code)));
                 }
                 Incoming::Message(message) => {
-                    if matches!(&message, ServerMessage::Pong(text) if text == WHISPERED) {
-                        self.whispered = 0;
+                    match &message {
+                        ServerMessage::Pong(text) if text == WHISPERED => self.whispered = 0,
+                        ServerMessage::Pong(text) if text == TAKEN => self.on_taken(),
+                        _ => {}
                     }
                     self.last_code = message.error_code();
                     self.session.on_heard(&message);
@@ -327,9 +362,7 @@ impl Events {
     }
 
     fn wait(&self, deadline: Option<Instant>) {
-        // A server that answers nothing is not waited for for ever.
-        let held_until = self.holds.then(|| Instant::now() + ANSWER_MAX);
-        let deadline = deadline.into_iter().chain(held_until).min();
+        let deadline = deadline.into_iter().chain(self.asks_at()).min();
         let mut select = Select::new();
         select.recv(&self.signals);
         select.recv(&self.transfers);

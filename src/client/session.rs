@@ -277,9 +277,14 @@ impl Session {
         }
     }
 
-    /// How many texts to the room the server may still answer.
+    /// How many texts to the room the server has not answered yet.
     pub fn unanswered(&self) -> usize {
-        self.unconfirmed.unanswered(Instant::now())
+        self.unconfirmed.unanswered()
+    }
+
+    /// The server has taken everything that was said until then.
+    pub fn on_taken(&mut self, said_until: Instant) {
+        self.unconfirmed.on_taken(said_until);
     }
 
     /// The connection is gone: nothing more is said on it. Tells how many texts may not have arrived; those that the

@@ -6,10 +6,6 @@ use std::time::{Duration, Instant};
 use super::session::SILENCE_MAX;
 use crate::wire::message::ClientMessage;
 
-/// How long a text to the room may be without an answer before none is waited for. Ours: more than twice
-/// what a server at its default rate needs for what we are ahead.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
-
 /// The texts handed to the connection, in order, that nothing has confirmed.
 #[derive(Debug, Default)]
 pub struct Unconfirmed(VecDeque<Said>);
@@ -49,10 +45,16 @@ impl Unconfirmed {
         }
     }
 
-    /// How many texts to the room the server may still answer.
-    pub fn unanswered(&self, now: Instant) -> usize {
-        let may_come = |said: &&Said| said.to_room && now.saturating_duration_since(said.at) < ANSWER_MAX;
-        self.0.iter().filter(may_come).count()
+    /// The server has seen everything that was said until then.
+    pub fn on_taken(&mut self, said_until: Instant) {
+        while self.0.front().is_some_and(|said| said.at <= said_until) {
+            self.0.pop_front();
+        }
+    }
+
+    /// How many texts to the room the server has not answered yet.
+    pub fn unanswered(&self) -> usize {
+        self.0.iter().filter(|said| said.to_room).count()
     }
 
     /// How many may not have arrived.
@@ -83,8 +85,7 @@ mod tests {
             said.on_said(message, start);
         }
         assert_eq!(said.count(start), 5);
-        assert_eq!(said.unanswered(start + ANSWER_MAX / 2), 2);
-        assert_eq!(said.unanswered(start + ANSWER_MAX), 0, "a server that answers nothing holds nobody up");
+        assert_eq!(said.unanswered(), 2);
         said.on_answered();
         assert_eq!(said.count(start), 3, "the first whisper and the first text to the room have arrived");
         said.on_unsaid(&whisper);
@@ -95,5 +96,8 @@ mod tests {
             1,
             "an old whisper has arrived, an unheard text has not"
         );
+        said.on_said(&all, start + SILENCE_MAX);
+        said.on_taken(start);
+        assert_eq!(said.count(start), 1, "what was said later is not confirmed");
     }
 }
