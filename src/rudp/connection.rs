@@ -92,6 +92,8 @@ pub struct Connection {
     pub(super) delivery: Delivery,
     pub(super) reordering: Reordering,
     pub(super) pacer: Pacer,
+    /// The UDP payload that is known to pass.
+    pub(super) confirmed_len: usize,
     /// The UDP payload in use.
     pub(super) packet_len: usize,
     /// What the peer's socket holds at once, in octets.
@@ -152,6 +154,7 @@ impl Connection {
             delivery: Delivery::default(),
             reordering: Reordering::default(),
             pacer: Pacer::default(),
+            confirmed_len: PACKET_LEN_MIN,
             packet_len: PACKET_LEN_MIN,
             peer_burst: u64::MAX,
             due: Due::new(opens, config.seed),

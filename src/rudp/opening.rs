@@ -50,6 +50,7 @@ impl Connection {
     /// What arrives in a larger packet confirms that size for the path; a small copy takes nothing back.
     fn on_setup(&mut self, setup: &Setup, datagram_len: usize) {
         let confirmed_len = datagram_len.min(self.config.packet_len_max).min(setup.packet_len.into());
+        self.confirmed_len = self.confirmed_len.max(confirmed_len);
         self.packet_len = self.packet_len.max(in_whole_blocks(confirmed_len).min(PACKET_LEN_DATA));
         self.peer_burst = setup.burst_len.into();
         if !self.sent.is_any_in_flight() && !self.rtt.is_measured() {

@@ -132,7 +132,7 @@ impl Connection {
         }
         if let Some(echo) = self.due.syn_ack.take() {
             let setup = self.setup();
-            let padded_len = self.packet_len;
+            let padded_len = self.confirmed_len;
             return Some(self.emit_padded(now, buffer, padded_len, &Body::SynAck { echo, setup }));
         }
         if std::mem::take(&mut self.due.ack)
