@@ -153,8 +153,9 @@ impl Sink {
         self.written.insert(offset..end);
         let prefix = self.written.prefix();
         self.followed.on_written(prefix);
-        // Noted as often as a later try could begin further on for it; what is complete gets its name next.
-        if prefix / PREFIX_LEN > prefix_before / PREFIX_LEN && prefix < self.size {
+        // Noted as often as a later try could begin further on for it.
+        let usable = |prefix: u64| prefix.min(self.size.saturating_sub(1)) / PREFIX_LEN;
+        if usable(prefix) > usable(prefix_before) {
             self.part.note(prefix, self.followed.synced())?;
         }
         Ok(())

@@ -33,6 +33,19 @@ fn a_file_in_any_order_is_the_file() {
 }
 
 #[test]
+fn a_file_that_becomes_complete_at_once_is_noted_as_far_as_a_later_try_can_use_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (size, target) = ((3 << 20) + 10, Target::Folder(folder.path().into(), name("a")));
+    let mut sink = Sink::create(&target, &Origin::new(size as u64)).expect("a sink");
+    let content = pattern(size);
+    sink.write(1_000, &content[1_000..]).expect("written");
+    sink.write(0, &content[..1_000]).expect("the gap is filled");
+    let state = fs::read_to_string(folder.path().join(".a.part.state")).expect("a state");
+    assert!(state.contains(&format!("\"written\":{size},")), "{state}");
+    sink.keep(blake3::hash(&content)).expect("kept");
+}
+
+#[test]
 fn nothing_is_written_outside_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut sink =
