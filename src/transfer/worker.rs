@@ -264,18 +264,20 @@ impl Worker {
         if header.kind == Kind::Probe {
             return self.answer_probe(now, path, header.id, datagram);
         }
+        let receives = |worker: &Worker| {
+            let transfer = worker.transfers.get(&header.id)?;
+            (path.peer.ip().to_canonical() == transfer.peer_ip).then(|| transfer.is_receiving())
+        };
         // The SYN may be faster than the command that tells of its offer.
-        if !self.transfers.contains_key(&header.id) {
+        let receives = receives(self).or_else(|| {
             self.take_commands();
-        }
-        if self.joining != Some(header.id) {
+            receives(self)
+        });
+        if receives == Some(true) && self.joining != Some(header.id) {
             self.write_run();
+            self.joining = Some(header.id);
         }
-        let Some(transfer) = self.transfers.get_mut(&header.id) else { return };
-        if path.peer.ip().to_canonical() != transfer.peer_ip {
-            return;
-        }
-        self.joining = Some(header.id);
+        let Some(transfer) = receives.and_then(|_| self.transfers.get_mut(&header.id)) else { return };
         if transfer.handle_datagram(now, datagram, &mut self.run) == (Receipt::Accepted { newest: true }) {
             transfer.path = Some(path);
         }
@@ -289,6 +291,8 @@ impl Worker {
         if let Some(transfer) = self.joining.take().and_then(|id| self.transfers.get_mut(&id)) {
             transfer.write_run(&mut self.run);
         }
+        // Whatever happens, none of it may get into another file.
+        self.run.clear();
     }
 
     fn answer_probe(&mut self, now: Instant, path: Path, id: TransferId, datagram: &mut [u8]) {
