@@ -181,3 +181,62 @@ fn too_short(error: io::Error) -> io::Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rudp::{Config, Direction, PACKET_LEN_IPV4, Role};
+    use crate::transfer::part::Origin;
+    use crate::transfer::sink::{Sink, Target};
+    use crate::wire::message::{SECRET_LEN, Secret};
+    use crossbeam_channel::unbounded;
+    use std::time::Duration;
+
+    #[test]
+    fn a_disk_that_is_full_at_the_last_octets_is_told_once_although_all_have_come() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::Path(folder.path().join("a"));
+        let sink = Sink::create(&target, &Origin::new(10)).expect("a sink");
+        let (tell, told) = unbounded();
+        let ended = Box::new(move |_: Sink, outcome| tell.send(outcome).expect("the test listens"));
+        let config = Config {
+            role: Role::Client,
+            direction: Direction::Receive,
+            id: TransferId(1),
+            key: Secret([7; SECRET_LEN]),
+            size: 10,
+            start: 0,
+            packet_len_max: PACKET_LEN_IPV4,
+            window_bytes: 1 << 20,
+            burst_len: 1 << 20,
+            rtt_guess: Duration::from_millis(1),
+            open_max: Duration::from_secs(1),
+            arq: None,
+            controller: None,
+            granted: u64::MAX,
+            seed: 1,
+        };
+        let mut transfer = Transfer {
+            id: TransferId(1),
+            connection: Connection::new(config, Instant::now()),
+            peer_ip: [127, 0, 0, 1].into(),
+            path: None,
+            cargo: Some(Cargo::Receive { sink, ended }),
+            progress: Arc::default(),
+            failure: Some(io::ErrorKind::StorageFull.into()),
+            deadline: None,
+            is_ready: false,
+            window_bytes: 0,
+            share: None,
+        };
+        transfer.finish(Ok(()));
+        transfer.finish(Ok(()));
+        drop(transfer);
+        let outcomes: Vec<Result<(), TransferError>> = told.iter().collect();
+        let [Err(TransferError::File { what, source })] = &outcomes[..] else { panic!("{outcomes:?}") };
+        assert!(
+            what.starts_with("write ") && source.kind() == io::ErrorKind::StorageFull,
+            "{what}: {source}"
+        );
+    }
+}
