@@ -1,10 +1,10 @@
-//! C1: in no order of their steps do readers, writer and shutdown wait for each other, lose a line or mix an order up.
+//! C1: in no order of their steps do readers, writers and shutdown wait for each other, lose a line or mix an order up.
 //!
-//! Hub, writer and readers are the product's, built upon the threads, locks, channels and atomics of `shuttle`
+//! Hub, writers and readers are the product's, built upon the threads, locks, channels and atomics of `shuttle`
 //! (`tests/schedules`): it runs one step of one thread after another, in an order that it chooses, and finds threads
 //! that wait for ever. It does so at random and by PCT (Burckhardt and others, 2010) of depth 3: 500 schedules each, at
-//! night 10,000. What is said, how small the queues are, who takes nothing, who wants whose nick and when the server is
-//! shut down is chosen by chance for each schedule.
+//! night 10,000. What is said, how small the queues are, who takes nothing, who wants whose nick, whether there are two
+//! writers and when the server is shut down is chosen by chance for each schedule.
 //!
 //! A wait for a lock or a word from somebody never times out here, so whoever is forgotten is found, also where the
 //! product would look again after a while. A failure is the same when the test runs again; SHUTTLE_RANDOM_SEED has it
@@ -25,7 +25,7 @@ const CLIENTS: usize = 3;
 
 const SEED: u64 = 1;
 
-/// Commands that the writer may be given while its readers ought to pause: of each client Add, one request and its end,
+/// Commands that a writer may be given while its readers ought to pause: of each client Add, one request and its end,
 /// which are 6 at most, and the good-byes of the shutdown.
 const UNPAUSED_MAX: usize = CLIENTS * (1 + 6 + 2) + 2;
 
@@ -111,6 +111,7 @@ struct Tally {
     taken_over: AtomicUsize,
     shut_down: AtomicUsize,
     unheard: AtomicUsize,
+    had_two_writers: AtomicUsize,
 }
 
 /// One schedule.
@@ -131,6 +132,7 @@ fn live(tally: &Tally) {
         outbox_lines_max: if is_roomy { 1_000 } else { 5 },
         outbox_bytes_max: if is_roomy { 100_000 } else { 200 },
         backlog_max,
+        one_writer_max: if chance.gen_bool(0.5) { 1 } else { CLIENTS },
         ..Limits::default()
     };
     let plans: Vec<Plan> = (0..CLIENTS)
@@ -157,6 +159,7 @@ fn live(tally: &Tally) {
     }
     assert!(server.longest_backlog() <= backlog_max + UNPAUSED_MAX, "{} commands", server.longest_backlog());
     let who = server.who();
+    tally.had_two_writers.fetch_add(server.writers() - 1, Ordering::Relaxed);
     let clients = server.end(network);
 
     let heard: Vec<Heard> = clients.iter().map(Heard::new).collect();
@@ -358,9 +361,9 @@ fn run(scheduler: impl Scheduler + 'static) {
     let schedules = Arc::clone(&tally);
     Runner::new(scheduler, config).run(move || live(&schedules));
     println!("{tally:?}");
-    let Tally { schedules, said, whispered, cut, taken_over, shut_down, unheard } = &*tally;
+    let Tally { schedules, said, whispered, cut, taken_over, shut_down, unheard, had_two_writers } = &*tally;
     assert_eq!(schedules.load(Ordering::Relaxed), schedule_count());
-    for count in [said, whispered, cut, taken_over, shut_down, unheard] {
+    for count in [said, whispered, cut, taken_over, shut_down, unheard, had_two_writers] {
         assert!(count.load(Ordering::Relaxed) > 0, "something never happens: {tally:?}");
     }
 }

@@ -17,7 +17,7 @@ use super::machine::{AtomicBool, HashMap, Instant, TcpStream};
 use super::outbox::{self, Gauge, Line};
 use super::probes::Probes;
 use super::transfers::{Transfer, Transfers};
-use super::writer::Writer;
+use super::writers::Writers;
 use crate::chat::room::{Audience, Delivery, MemberId, NickTaken, Room};
 use crate::transfer::disk::Disk;
 use crate::transfer::pool::Pool;
@@ -29,7 +29,7 @@ use crate::wire::name::Nick;
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) limits: Limits,
-    pub(super) writer: Writer,
+    pub(super) writers: Writers,
     pub(super) shelf: Shelf,
     pub(super) pool: Pool,
     pub(super) disk: Disk,
@@ -110,14 +110,14 @@ pub(super) enum NotAdmitted {
 impl Hub {
     pub(super) fn new(
         limits: Limits,
-        writer: Writer,
+        writers: Writers,
         shelf: Shelf,
         pool: Pool,
         disk: Disk,
         tcp_port: u16,
     ) -> Hub {
         let (state, closing, moved) = (Mutex::default(), AtomicBool::new(false), Condvar::new());
-        Hub { limits, writer, shelf, pool, disk, tcp_port, state, closing, moved }
+        Hub { limits, writers, shelf, pool, disk, tcp_port, state, closing, moved }
     }
 
     /// Gives a new connection its place among the unregistered; the oldest of them goes if there are too many.
@@ -126,7 +126,7 @@ impl Hub {
         stream: Arc<TcpStream>,
         peer: SocketAddr,
     ) -> Result<Seat, NotAdmitted> {
-        let (gauge, pulse) = (Arc::new(Gauge::default()), Arc::new(Pulse::default()));
+        let pulse = Arc::new(Pulse::default());
         let ip = peer.ip().to_canonical();
         let mut state = self.state.lock();
         if self.is_closing() {
@@ -142,6 +142,7 @@ impl Hub {
         *from_ip += 1;
         state.last_id += 1;
         let id = MemberId(state.last_id);
+        let gauge = self.writers.add(id, Arc::clone(&stream));
         let connection = Connection {
             stream: Arc::clone(&stream),
             gauge: Arc::clone(&gauge),
@@ -154,7 +155,6 @@ impl Hub {
         };
         state.connections.insert(id, connection);
         state.unregistered.insert(id);
-        self.writer.add(id, Arc::clone(&stream), Arc::clone(&gauge));
         let evicted = self.evict_one_above(self.limits.unregistered_max, &mut state);
         drop(state);
         if let Some((id, stream)) = evicted {
@@ -188,7 +188,7 @@ impl Hub {
             }
         };
         state.unregistered.remove(&seat.id);
-        self.writer.enter(seat.id);
+        self.writers.of(&seat.gauge).enter(seat.id);
         self.deliver(&state, deliveries);
         drop(state);
         self.moved.notify_all();
@@ -233,7 +233,7 @@ impl Hub {
     pub(super) fn who(&self, seat: &Seat) -> impl Iterator<Item = Line> + use<> {
         let mut state = self.state.lock();
         let lines = state.who();
-        self.writer.send_one(seat.id, &seat.gauge, Arc::clone(&lines[0]));
+        self.writers.send_one(seat.id, &seat.gauge, Arc::clone(&lines[0]));
         (1..lines.len()).map(move |number| Arc::clone(&lines[number]))
     }
 
@@ -249,10 +249,10 @@ impl Hub {
             match to {
                 Audience::One(id) => {
                     if let Some(connection) = state.connections.get(&id) {
-                        self.writer.send_one(id, &connection.gauge, line);
+                        self.writers.send_one(id, &connection.gauge, line);
                     }
                 }
-                Audience::All | Audience::AllBut(_) => self.writer.send_room(to, line),
+                Audience::All | Audience::AllBut(_) => self.writers.send_room(to, &line),
             }
         }
     }
@@ -264,9 +264,9 @@ impl Hub {
         if let Some(connection) = state.connections.get_mut(&id) {
             connection.is_data = true;
             let ip = connection.ip;
+            self.writers.of(&connection.gauge).forget(id);
             state.uncount(ip);
         }
-        self.writer.forget(id);
     }
 
     /// Ends somebody's membership: the nick is free, the others know, the transfers end, what waits is still sent.
@@ -293,7 +293,9 @@ impl Hub {
         self.deliver(state, deliveries);
         let to = Audience::One(id);
         self.deliver(state, farewell.map(|message| Delivery { to, message }).into_iter().collect());
-        self.writer.close(id);
+        if let Some(connection) = state.connections.get(&id) {
+            self.writers.of(&connection.gauge).close(id);
+        }
         self.on_heard(state, id);
         Departed { id, nick, stream, transfers, probe }
     }
@@ -335,7 +337,7 @@ impl Hub {
         for (&id, connection) in state.connections.iter().filter(|(_, connection)| !connection.is_data) {
             let to = Audience::One(id);
             self.deliver(&state, vec![Delivery { to, message: ServerMessage::Bye(reason.to_owned()) }]);
-            self.writer.close(id);
+            self.writers.of(&connection.gauge).close(id);
             streams.push(Arc::clone(&connection.stream));
         }
         drop(state);
@@ -387,7 +389,7 @@ impl Seat {
     /// Tells this client one or more things, in one piece.
     pub(super) fn tell(&self, messages: impl IntoIterator<Item = ServerMessage>) {
         let lines: String = messages.into_iter().map(|message| message.emit()).collect();
-        self.hub.writer.send_one(self.id, &self.gauge, lines.into_bytes().into());
+        self.hub.writers.send_one(self.id, &self.gauge, lines.into_bytes().into());
     }
 }
 

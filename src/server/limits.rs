@@ -33,8 +33,10 @@ pub struct Limits {
     pub outbox_lines_max: usize,
     /// Their octets; above it the client is too slow.
     pub outbox_bytes_max: usize,
-    /// Commands that wait for the writer; above it all readers pause.
+    /// Commands that wait for a writer; above it all readers pause.
     pub backlog_max: usize,
+    /// Up to so many clients, one writer serves all; above it a second one takes its share.
+    pub one_writer_max: usize,
     /// How long a client with waiting lines may take none of them.
     pub blocked_max: Duration,
     /// After this silence a member is asked whether it is there.
@@ -78,6 +80,8 @@ impl Default for Limits {
             outbox_bytes_max: 256 * 1024,
             // Ours: a few milliseconds of the writer's work.
             backlog_max: 1024,
+            // Ours: a turn takes one writer 15 ms then, and waking a second one costs more than it brings.
+            one_writer_max: 1024,
             blocked_max: Duration::from_secs(10),
             ping_after: Duration::from_secs(90),
             silence_max: Duration::from_secs(150),

@@ -1,9 +1,10 @@
-//! The server: a room and a shelf behind one TCP port, one blocking reader thread per client, one writer for all.
+//! The server: a room and a shelf behind one TCP port, one blocking reader thread per client, one writer for all,
+//! or two for more than a thousand.
 //!
 //! ```text
 //! listener --- a Seat ---> session (reader-N) --- requests ---> hub (one lock)
 //!                                                                |  deliveries, in one order
-//!    sockets <--- joined lines --- writer (one thread) <---------+
+//!    sockets <--- joined lines --- writer (or two) <-------------+
 //! ```
 //!
 //! [`Server::start`] starts it all, and returns; [`Server::shutdown`] ends it all.
@@ -19,6 +20,7 @@ mod machine;
 mod moves;
 pub mod options;
 mod outbox;
+mod pause;
 mod probes;
 mod requests;
 mod session;
@@ -27,6 +29,7 @@ mod transfers;
 mod uploads;
 mod vital;
 mod writer;
+mod writers;
 
 pub use limits::{Limits, Rate};
 pub use system::raise_descriptor_limit;
@@ -34,6 +37,7 @@ pub use system::raise_descriptor_limit;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -49,7 +53,7 @@ use crate::transfer::wake::Waker;
 use crate::wire::text::sanitise;
 use hub::Hub;
 use system::Capacity;
-use writer::Writer;
+use writers::Writers;
 
 /// How long the readers may take to end when the server does. Ours: with the writer's own bound it stays below 5 s.
 const READERS_END_MAX: Duration = Duration::from_secs(3);
@@ -168,8 +172,9 @@ impl Server {
         let disk = Disk::start()?;
         // Last, when what the server itself needs is taken.
         let limits = within_capacity(limits);
-        let writer = Writer::start(&limits)?;
-        let hub = Arc::new(Hub::new(limits, writer, shelf, pool, disk, local_addr.port()));
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let writers = Writers::start(&limits, cores)?;
+        let hub = Arc::new(Hub::new(limits, writers, shelf, pool, disk, local_addr.port()));
         let accept_waker = Arc::new(Waker::new()?);
         let accept_thread =
             listener::start(listener, Arc::clone(&hub), Arc::clone(&accept_waker), Builder::spawn)?;
@@ -209,7 +214,7 @@ impl Server {
             error!("the accept thread panicked");
         }
         self.hub.pool.shutdown();
-        self.hub.writer.stop();
+        self.hub.writers.stop();
         let left = self.hub.wait_until_empty(deadline);
         if left > 0 {
             warn!("{left} connections did not end in time");

@@ -30,9 +30,20 @@ const LINES_PER_SEND: usize = 64;
 pub(super) struct Gauge {
     waiting_weight: AtomicUsize,
     closed: AtomicBool,
+    /// Which of the writers empties the queue: the first, or the second.
+    is_of_second: bool,
 }
 
 impl Gauge {
+    /// Of a queue that the second writer empties.
+    pub(super) fn of_second() -> Gauge {
+        Gauge { is_of_second: true, ..Gauge::default() }
+    }
+
+    pub(super) fn is_of_second(&self) -> bool {
+        self.is_of_second
+    }
+
     /// Counts a line that is handed to the writer for this client alone.
     pub(super) fn add(&self, line: &Line, limits: &QueueLimits) {
         self.waiting_weight.fetch_add(limits.weight(line), Ordering::Relaxed);

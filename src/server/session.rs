@@ -199,7 +199,7 @@ impl Session {
         if !matches!(request, Ok(ClientMessage::Quit)) {
             self.pace()?;
         }
-        self.seat.hub.writer.wait_for_calm(&self.seat.gauge);
+        self.seat.hub.writers.wait_for_calm(&self.seat.gauge);
         if self.seat.hub.is_closing() {
             return Err(End::Closing);
         }
@@ -359,13 +359,13 @@ impl Session {
         let Seat { hub, gauge, .. } = &*self.seat;
         let until = Instant::now() + hub.limits.silence_max;
         for line in lines {
-            if !hub.writer.wait_for_calm_until(gauge, until) {
+            if !hub.writers.wait_for_calm_until(gauge, until) {
                 return Err(End::Slow);
             }
             if hub.is_closing() {
                 return Ok(());
             }
-            hub.writer.send_one(self.seat.id, gauge, line);
+            hub.writers.send_one(self.seat.id, gauge, line);
         }
         Ok(())
     }

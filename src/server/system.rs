@@ -10,7 +10,7 @@ use super::limits::Limits;
 /// Memory maps that a thread takes: its stack and its signal stack, each with a guard. Ours: counted on Linux with
 /// glibc. A thread that finds no map for its signal stack ends the whole process, so it must not come to that.
 const MAPS_PER_THREAD: usize = 4;
-/// Threads beside the readers. Ours: accept, writer, disk, signals and the workers.
+/// Threads beside the readers. Ours: accept, writers, disk, signals and the workers.
 const OTHER_THREADS: usize = 16;
 /// Memory maps beside those of the threads. Ours: libraries, the allocator's arenas, large buffers.
 const OTHER_MAPS: usize = 1024;

@@ -1,4 +1,4 @@
-//! The one writer thread: it owns the sending halves of all control connections.
+//! A writer thread: it owns the sending halves of many control connections, in a small room those of all.
 //!
 //! What it is told arrives through one channel, so the order of the commands is the order in which everybody hears
 //! everything. It never waits for a single client: each has its own bounded queue, and who does not read is dropped
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error, warn};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rustix::event::{PollFlags, Timespec};
 
 use super::limits::Limits;
 use super::machine::thread::{self, JoinHandle};
 use super::machine::{AtomicUsize, HashMap, Instant, PollFd, TcpStream, poll};
 use super::outbox::{Flushed, Gauge, Line, Outbox, QueueLimits};
+use super::pause::Pause;
 use super::vital::Vital;
 use crate::chat::room::{Audience, MemberId};
 use crate::transfer::wake::Waker;
@@ -37,8 +38,6 @@ const REST_MAX: Duration = Duration::from_millis(1);
 const CLOSE_FLUSH_MAX: Duration = Duration::from_secs(2);
 /// The same when the server ends: it has promised to be gone in five seconds.
 const STOP_FLUSH_MAX: Duration = Duration::from_secs(1);
-/// A paused reader looks again this often, even when nobody wakes it.
-const PAUSE_CHECK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 enum Command {
@@ -50,8 +49,8 @@ enum Command {
     Stop,
 }
 
-/// The handle of the writer thread. Its methods never block, so they may be called under the hub's lock;
-/// [`wait_for_calm`](Self::wait_for_calm) and its like alone do, and must not.
+/// The handle of the thread. Its methods never block, so they may be called under the hub's lock;
+/// [`wait_for_calm_until`](Self::wait_for_calm_until) and [`stop`](Self::stop) alone do, and must not.
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: Sender<Command>,
@@ -65,18 +64,10 @@ pub(super) struct Writer {
 struct Shared {
     limits: QueueLimits,
     waker: Waker,
-    /// How many readers are paused, and what wakes them.
-    paused: AtomicUsize,
-    pause: Mutex<()>,
-    calm: Condvar,
-}
-
-impl Shared {
-    /// Lets the paused readers look again.
-    fn wake_paused(&self) {
-        let _pause = self.pause.lock();
-        self.calm.notify_all();
-    }
+    /// How many connections are its own.
+    clients: AtomicUsize,
+    /// Where its readers wait for it.
+    pause: Pause,
 }
 
 impl Writer {
@@ -88,9 +79,8 @@ impl Writer {
         let shared = Arc::new(Shared {
             limits: QueueLimits::new(limits),
             waker: Waker::new()?,
-            paused: AtomicUsize::new(0),
-            pause: Mutex::new(()),
-            calm: Condvar::new(),
+            clients: AtomicUsize::new(0),
+            pause: Pause::default(),
         });
         let state = State {
             shared: Arc::clone(&shared),
@@ -107,6 +97,7 @@ impl Writer {
 
     /// Takes the sending half of a new connection, which is not in the room yet.
     pub(super) fn add(&self, id: MemberId, stream: Arc<TcpStream>, gauge: Arc<Gauge>) {
+        self.shared.clients.fetch_add(1, Ordering::Relaxed);
         self.command(Command::Add(id, stream, gauge));
     }
 
@@ -139,7 +130,7 @@ impl Writer {
     /// Sends everything that waits, for a bounded time, closes all connections and ends the thread. Doing it twice
     /// changes nothing; dropping the writer does it too.
     pub(super) fn stop(&self) {
-        self.command(Command::Stop);
+        self.ask_to_stop();
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
@@ -147,25 +138,23 @@ impl Writer {
         }
     }
 
-    /// Blocks a reader as long as its client does not take its answers, or the writer is behind as a whole.
-    pub(super) fn wait_for_calm(&self, gauge: &Gauge) {
-        while !self.wait_for_calm_until(gauge, Instant::now() + PAUSE_CHECK) {}
+    /// Begins to stop, without waiting for it.
+    pub(super) fn ask_to_stop(&self) {
+        self.command(Command::Stop);
     }
 
-    /// The same, but no longer than `until`; `false` if it was in vain.
-    pub(super) fn wait_for_calm_until(&self, gauge: &Gauge, until: Instant) -> bool {
-        let busy = || self.commands.len() > self.backlog_max || gauge.is_high(&self.shared.limits);
-        if !busy() {
-            return true;
-        }
-        self.shared.paused.fetch_add(1, Ordering::SeqCst);
-        let mut pause = self.shared.pause.lock();
-        while busy() && Instant::now() < until {
-            self.shared.calm.wait_until(&mut pause, until.min(Instant::now() + PAUSE_CHECK));
-        }
-        drop(pause);
-        self.shared.paused.fetch_sub(1, Ordering::SeqCst);
-        !busy()
+    /// How many connections it has.
+    pub(super) fn clients(&self) -> usize {
+        self.shared.clients.load(Ordering::Relaxed)
+    }
+
+    /// Blocks a reader as long as the writer is behind as a whole, or a client of this writer's does not take its answers,
+    /// but no longer than `until`; `false` if it was in vain.
+    pub(super) fn wait_for_calm_until(&self, gauge: Option<&Gauge>, until: Instant) -> bool {
+        let limits = &self.shared.limits;
+        let is_behind = || self.commands.len() > self.backlog_max;
+        let is_busy = || is_behind() || gauge.is_some_and(|gauge| gauge.is_high(limits));
+        self.shared.pause.wait_while(is_busy, until)
     }
 
     fn command(&self, command: Command) {
@@ -219,9 +208,7 @@ impl State {
             for id in std::mem::take(&mut self.unsent) {
                 self.flush(id);
             }
-            if self.shared.paused.load(Ordering::SeqCst) > 0 {
-                self.shared.wake_paused();
-            }
+            self.shared.pause.look_again();
             if self.stopping && self.peers.is_empty() {
                 return self.end();
             }
@@ -236,7 +223,7 @@ impl State {
     /// What is told from now on is told to nobody, so that nobody need wait for it to be obeyed.
     fn end(self) {
         drop(self.commands);
-        self.shared.wake_paused();
+        self.shared.pause.wake();
     }
 
     fn obey(&mut self, command: Command) {
@@ -254,10 +241,7 @@ impl State {
             Command::Send(Audience::One(id), line) => self.push(id, line),
             Command::Send(Audience::All, line) => self.push_room(None, &line),
             Command::Send(Audience::AllBut(id), line) => self.push_room(Some(id), &line),
-            Command::Forget(id) => {
-                self.peers.remove(&id);
-                self.blocked.remove(&id);
-            }
+            Command::Forget(id) => drop(self.remove(id)),
             Command::Close(id) => self.close(id, Instant::now() + CLOSE_FLUSH_MAX),
             Command::Stop => {
                 self.stopping = true;
@@ -313,7 +297,7 @@ impl State {
                 if peer.closing_by.is_some() {
                     // The receiving half is the reader's to close.
                     let _ = peer.outbox.stream().shutdown(Shutdown::Write);
-                    self.peers.remove(&id);
+                    self.remove(id);
                 }
             }
             Flushed::Blocked => {
@@ -328,10 +312,16 @@ impl State {
 
     /// Closes both halves at once: the reader sees the end of its stream and does the rest.
     fn drop_peer(&mut self, id: MemberId) {
-        self.blocked.remove(&id);
-        if let Some(peer) = self.peers.remove(&id) {
+        if let Some(peer) = self.remove(id) {
             let _ = peer.outbox.stream().shutdown(Shutdown::Both);
         }
+    }
+
+    fn remove(&mut self, id: MemberId) -> Option<Peer> {
+        self.blocked.remove(&id);
+        let peer = self.peers.remove(&id)?;
+        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+        Some(peer)
     }
 
     /// Waits for a command, for a blocked socket, or for the moment when one of these is given up.
@@ -397,32 +387,4 @@ impl Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Read as _;
-    use std::net::TcpListener;
-
-    #[test]
-    fn dropping_it_ends_its_thread() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
-        client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-        let (server, gauge) = (Arc::new(listener.accept().expect("accepted").0), Arc::default());
-        let writer = Writer::start(&Limits::default()).expect("a thread");
-        writer.add(MemberId(1), server, Arc::clone(&gauge));
-        writer.send_one(MemberId(1), &gauge, Arc::from(&b"BYE_\n"[..]));
-        drop(writer);
-        let mut heard = String::new();
-        client.read_to_string(&mut heard).expect("closed");
-        assert_eq!(heard, "BYE_\n");
-    }
-
-    #[test]
-    fn r8_who_does_not_take_an_answer_is_not_waited_for_for_ever() {
-        let (limits, gauge) = (Limits::default(), Gauge::default());
-        let writer = Writer::start(&limits).expect("a thread");
-        assert!(writer.wait_for_calm_until(&gauge, Instant::now()), "nothing waits");
-        gauge.add(&vec![b'x'; limits.outbox_bytes_max].into(), &QueueLimits::new(&limits));
-        assert!(!writer.wait_for_calm_until(&gauge, Instant::now() + Duration::from_millis(1)));
-    }
-}
+mod tests;

@@ -28,8 +28,18 @@ impl Hub {
 }
 
 pub(super) mod vital {
-    /// A thread that panics ends the test anyway.
+    use crate::kernel::Kernel;
+
+    /// Held by each writer. A thread that panics ends the test anyway.
     pub(in super::super) struct Vital(pub(in super::super) &'static str);
+
+    impl Drop for Vital {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                Kernel::on_writer_ended();
+            }
+        }
+    }
 }
 
 pub(super) mod transfers {

@@ -95,11 +95,19 @@ struct State {
     events: Vec<bool>,
     /// When those who wait will do so no longer.
     deadlines: Vec<Instant>,
-    /// The writer waits for something to happen.
-    is_polled: bool,
+    /// Writers that run, and how many of them wait for something to happen.
+    writers: usize,
+    waiting_writers: usize,
     is_halted: bool,
     /// How often a client has taken something.
     takes: usize,
+}
+
+impl State {
+    /// Nothing will be written before something happens.
+    fn are_idle(&self) -> bool {
+        self.waiting_writers > 0 && self.waiting_writers == self.writers
+    }
 }
 
 /// The system of one schedule.
@@ -158,6 +166,19 @@ impl Kernel {
         }
     }
 
+    /// How many writers have been started.
+    pub fn writers(&self) -> usize {
+        self.state.lock().events.len()
+    }
+
+    /// A writer has ended.
+    pub fn on_writer_ended() {
+        let kernel = Kernel::current();
+        let mut state = kernel.state.lock();
+        state.writers -= 1;
+        kernel.change(&mut state);
+    }
+
     /// Lets the network end once everything is taken.
     pub fn halt(&self) {
         let mut state = self.state.lock();
@@ -165,14 +186,14 @@ impl Kernel {
         self.change(&mut state);
     }
 
-    /// The network: one client after another takes something. When nothing is left to take and the writer waits, the
+    /// The network: one client after another takes something. When nothing is left to take and all writers wait, the
     /// clock moves on to the next moment for which somebody waits. So nobody who takes what comes is ever too slow.
     pub fn run_network(&self) {
         loop {
             let mut state = self.state.lock();
             let news: Vec<usize> =
                 (0..state.clients.len()).filter(|&client| state.clients[client].has_news()).collect();
-            let deadline = state.deadlines.iter().copied().min().filter(|_| state.is_polled);
+            let deadline = state.deadlines.iter().copied().min().filter(|_| state.are_idle());
             if !news.is_empty() {
                 let client = news[thread_rng().gen_range(0..news.len())];
                 state.clients[client].take();
@@ -192,7 +213,7 @@ impl Kernel {
     /// Everybody who waits looks again.
     fn change(&self, state: &mut State) {
         state.deadlines.clear();
-        state.is_polled = false;
+        state.waiting_writers = 0;
         self.changed.notify_all();
         self.stirred.notify_all();
     }
@@ -287,7 +308,7 @@ pub fn ioctl_fionread(stream: &TcpStream) -> Result<u64, Errno> {
     Ok(state.clients[stream.client].says.iter().map(|line| line.len() as u64).sum())
 }
 
-/// `transfer::wake::Waker`, step by step as it is there.
+/// `transfer::wake::Waker`, step by step as it is there. Each is a writer's.
 #[derive(Debug)]
 pub struct Waker {
     event: usize,
@@ -299,6 +320,7 @@ impl Waker {
         let kernel = Kernel::current();
         let mut state = kernel.state.lock();
         state.events.push(false);
+        state.writers += 1;
         Ok(Waker { event: state.events.len() - 1, woken: AtomicBool::new(false) })
     }
 
@@ -369,7 +391,7 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<usize,
         if ready > 0 || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Ok(ready);
         }
-        state.is_polled = true;
+        state.waiting_writers += 1;
         kernel.wait(&mut state, deadline);
     }
 }

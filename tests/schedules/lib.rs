@@ -1,4 +1,4 @@
-//! The server's hub, writer and readers, from the very files of the product, upon threads, locks, channels, atomics, a
+//! The server's hub, writers and readers, from the very files of the product, upon threads, locks, channels, atomics, a
 //! clock and sockets whose steps `shuttle` orders. `tests/c1_schedules.rs` has clients use it and looks at what they hear.
 //!
 //! What is not the product's is here: in `sync` what the threads meet at, in `clock` and `kernel` the time, the sockets
@@ -56,9 +56,11 @@ mod server {
     mod hub;
     pub mod limits;
     mod outbox;
+    mod pause;
     mod requests;
     mod session;
     mod writer;
+    mod writers;
 
     #[path = "../../tests/schedules/files.rs"]
     mod files;

@@ -1,4 +1,4 @@
-//! A server that runs: its writer, its network, and a reader for each who comes in.
+//! A server that runs: its writers, its network, and a reader for each who comes in.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use shuttle::thread::{Builder, JoinHandle};
 use super::hub::Hub;
 use super::limits::Limits;
 use super::session;
-use super::writer::Writer;
+use super::writers::Writers;
 use crate::clock::Instant;
 use crate::kernel::{Client, Kernel, Kind};
 use crate::sync;
@@ -24,11 +24,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the writer and the network.
+    /// Starts the writers, of which there may be two, and the network.
     pub fn start(limits: &Limits) -> (Running, JoinHandle<()>) {
         let kernel = Kernel::boot();
-        let writer = Writer::start(limits).expect("a thread");
-        let hub = Arc::new(Hub::new(limits.clone(), writer, Shelf, Pool, Disk, 0));
+        let writers = Writers::start(limits, 2).expect("a thread");
+        let hub = Arc::new(Hub::new(limits.clone(), writers, Shelf, Pool, Disk, 0));
         let networks_kernel = Arc::clone(&kernel);
         (Running { hub, kernel }, start("network", move || networks_kernel.run_network()))
     }
@@ -43,7 +43,7 @@ impl Running {
     /// `Server::shutdown`, as far as it concerns the room.
     pub fn shutdown(&self) {
         self.hub.close("the server closes");
-        self.hub.writer.stop();
+        self.hub.writers.stop();
         assert_eq!(self.hub.wait_until_empty(Instant::now() + Duration::from_secs(3)), 0);
     }
 
@@ -59,7 +59,12 @@ impl Running {
         lines.iter().map(|line| String::from_utf8_lossy(line)).collect()
     }
 
-    /// How many commands have waited for the writer at a time.
+    /// How many writers there are.
+    pub fn writers(&self) -> usize {
+        self.kernel.writers()
+    }
+
+    /// How many commands have waited for a writer at a time.
     pub fn longest_backlog(&self) -> usize {
         sync::LONGEST_QUEUE.get()
     }

@@ -19,8 +19,8 @@ pub(in crate::server) fn hub() -> (Arc<Hub>, TcpListener) {
     let shelf = Shelf::open(folder.path()).expect("a shelf");
     let pool = Pool::start(&PoolConfig { ip: LOCAL, base_port: 0, workers: 1, tuning: Tuning::default() });
     let limits = Limits::default();
-    let writer = Writer::start(&limits).expect("a thread");
-    let hub = Hub::new(limits, writer, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);
+    let writers = Writers::start(&limits, 1).expect("a thread");
+    let hub = Hub::new(limits, writers, shelf, pool.expect("a pool"), Disk::start().expect("a thread"), 0);
     (Arc::new(hub), TcpListener::bind((LOCAL, 0)).expect("bound"))
 }
 
