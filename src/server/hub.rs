@@ -269,17 +269,10 @@ impl Hub {
         }
     }
 
-    /// Ends somebody's membership: the nick is free, the others know, the transfers end, what waits is still sent.
-    /// Doing it twice changes nothing.
-    pub(super) fn leave(&self, id: MemberId) {
-        let departed = self.depart(&mut self.state.lock(), id, None);
-        self.after(departed);
-    }
-
-    /// The same for one who said QUIT: once it hears the good-bye it can come again under its nick.
-    pub(super) fn quit(&self, id: MemberId) {
-        let bye = ServerMessage::Bye(String::new());
-        let departed = self.depart(&mut self.state.lock(), id, Some(bye));
+    /// Ends somebody's membership: the nick is free, the others know, the transfers end, what waits is still sent. The
+    /// farewell is the last of it: who hears that can come again under its nick. Doing it twice changes nothing.
+    pub(super) fn leave(&self, id: MemberId, farewell: Option<ServerMessage>) {
+        let departed = self.depart(&mut self.state.lock(), id, farewell);
         self.after(departed);
     }
 
@@ -312,7 +305,7 @@ impl Hub {
     }
 
     fn remove(&self, id: MemberId) {
-        self.leave(id);
+        self.leave(id, None);
         let mut state = self.state.lock();
         state.unregistered.remove(&id);
         if let Some(connection) = state.connections.remove(&id).filter(|connection| !connection.is_data) {

@@ -13,6 +13,7 @@ mod challenge;
 #[cfg(feature = "deadlock-detection")]
 mod deadlock;
 mod downloads;
+mod end;
 mod hub;
 mod limits;
 mod listener;

@@ -1,12 +1,13 @@
 //! One client's conversation, from its first byte to its last, on a thread of its own that blocks in `read`.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::debug;
 use rustix::event::{PollFlags, Timespec};
 
+use super::end::{End, linger};
 use super::hub::{NotAdmitted, Seat};
 use super::limits::{Bucket, Excess};
 use super::machine::{Instant, PollFd, TcpStream, ioctl_fionread, poll};
@@ -17,37 +18,6 @@ use crate::wire::ErrorCode;
 use crate::wire::line::{LINE_LEN_MAX, LineBuffer};
 use crate::wire::message::{ClientMessage, Done, ServerMessage};
 use crate::wire::name::Nick;
-
-/// How long a client that was told good-bye may take to close its side. Closing with its bytes unread would reset the
-/// connection and could take the last lines with it.
-const LINGER_MAX: Duration = Duration::from_secs(1);
-
-/// Why a conversation ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the client has closed")]
-    Eof,
-    #[error("the connection is lost: {0}")]
-    Lost(#[from] io::Error),
-    #[error("the client said QUIT")]
-    Quit,
-    #[error("refused before login")]
-    Refused,
-    #[error("too many bad lines")]
-    Strikes,
-    #[error("too many lines for too long")]
-    Flood,
-    #[error("it takes an answer too slowly")]
-    Slow,
-    #[error("silent for too long")]
-    Timeout,
-    #[error("somebody at its address has taken the nick back")]
-    Displaced,
-    #[error("the server closes")]
-    Closing,
-    #[error("it was a transfer's connection")]
-    Data,
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
@@ -85,32 +55,9 @@ pub(super) fn run(seat: Arc<Seat>) {
     };
     let end = session.converse();
     debug!("connection {}: {end}", seat.id.0);
-    match end {
-        End::Quit => seat.hub.quit(seat.id),
-        _ => seat.hub.leave(seat.id),
-    }
-    if matches!(end, End::Quit | End::Refused | End::Strikes | End::Flood | End::Timeout) {
+    seat.hub.leave(seat.id, end.farewell());
+    if end.is_explained() {
         linger(&seat.stream);
-    }
-}
-
-/// Reads what the client still sends, until it closes too. Not inlined, or every reader's stack would have this buffer on it
-/// from the first moment.
-#[inline(never)]
-fn linger(mut stream: &TcpStream) {
-    let until = Instant::now() + LINGER_MAX;
-    // Small: a stack that has been used stays in memory as long as its thread.
-    let mut ignored = [0; 512];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
-            return;
-        }
-        match stream.read(&mut ignored) {
-            Ok(1..) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => return,
-        }
     }
 }
 
@@ -158,13 +105,12 @@ impl Session {
             Stage::Unregistered { until, .. } if until <= now => {
                 let words = format!("no HELLO within {} s", limits.login_timeout.as_secs());
                 self.refuse(ErrorCode::Timeout, "HELLO", words);
-                Err(End::Timeout)
+                Err(End::NoHello)
             }
             // It has this long to answer, however late it was asked: the machine may have been asleep.
             Stage::Member { pinged_at: Some(pinged_at), .. } if pinged_at + limits.answer_max() <= now => {
                 let words = format!("nothing was heard for {} s", limits.silence_max.as_secs());
                 self.refuse(ErrorCode::Timeout, "-", words);
-                self.seat.tell([ServerMessage::Bye("timeout".into())]);
                 Err(End::Timeout)
             }
             Stage::Member { heard_at, pinged_at: None } if heard_at + limits.ping_after <= now => {
@@ -236,7 +182,6 @@ impl Session {
             self.pressed_since = None;
         } else if *self.pressed_since.get_or_insert(now) + self.seat.hub.limits.pressure_max <= now {
             self.refuse(ErrorCode::TooFast, "-", "more lines than may be said, for too long");
-            self.seat.tell([ServerMessage::Bye("too many lines".into())]);
             return Err(End::Flood);
         }
         // Nothing is asked for, so only the end of both directions (a reset, or our own shutdown) ends the pause early.
@@ -381,7 +326,6 @@ impl Session {
             return Ok(());
         }
         self.refuse(ErrorCode::Strikes, &bad.request, "too many bad lines");
-        self.seat.tell([ServerMessage::Bye("too many bad lines".into())]);
         Err(End::Strikes)
     }
 

@@ -53,6 +53,7 @@ mod transfer {
 #[allow(dead_code, reason = "the rest of the server is not here")]
 mod server {
     mod challenge;
+    mod end;
     mod hub;
     pub mod limits;
     mod outbox;

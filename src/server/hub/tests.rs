@@ -134,7 +134,7 @@ fn r8_who_asks_in_the_same_room_shares_the_answer() {
     assert!(Arc::ptr_eq(&kept, &who()), "one copy for all");
     hub.in_room(|room| room.rename(seats[0].0.id, Nick::parse("carol").expect("a nick")));
     assert_eq!(&*who()[0], b"USERS_2 bob carol\n");
-    hub.leave(seats[1].0.id);
+    hub.leave(seats[1].0.id, None);
     assert_eq!(&*who()[0], b"USERS_1 carol\n");
     assert_eq!(&*kept[0], b"USERS_2 alice bob\n", "as it was when it was asked for");
 }
