@@ -27,13 +27,16 @@ enum Stage {
     Member { heard_at: Instant, pinged_at: Option<Instant> },
 }
 
+/// Octets that may wait for the rate for as long as they like. Ours: a paste of two long lines, or of some hundred others.
+const BEHIND_MAX: u64 = 2 * LINE_LEN_MAX as u64;
+
 struct Session {
     seat: Arc<Seat>,
     buffer: LineBuffer,
     stage: Stage,
     strikes: u32,
     bucket: Option<Bucket>,
-    /// Since when lines have been waiting for the rate, with more of them behind than a buffer holds.
+    /// Since when lines have been waiting for the rate, with more than [`BEHIND_MAX`] octets behind them.
     pressed_since: Option<Instant>,
     /// The socket's current read timeout; setting it costs a system call.
     timeout: Duration,
@@ -177,8 +180,8 @@ impl Session {
             return Ok(());
         }
         // A moment without anything to read would be too sharp a test: whoever answers each answer at once may never leave
-        // one.
-        if waiting_bytes(&self.seat.stream) <= LINE_LEN_MAX as u64 {
+        // one. What waits in our own buffer counts as what waits in the socket, however much of it was read at once.
+        if waiting_bytes(&self.seat.stream) + self.buffer.waiting_len() as u64 <= BEHIND_MAX {
             self.pressed_since = None;
         } else if *self.pressed_since.get_or_insert(now) + self.seat.hub.limits.pressure_max <= now {
             self.refuse(ErrorCode::TooFast, "-", "more lines than may be said, for too long");

@@ -6,7 +6,7 @@ use super::WireError;
 
 /// The longest line, its LF included. Ours: room for a text of 2,000 characters.
 pub const LINE_LEN_MAX: usize = 4096;
-/// What a buffer holds between long lines. Ours: nearly every line fits, and thousands of clients are silent at once.
+/// What a buffer holds between long lines and bursts of short ones. Ours: nearly every line fits, and thousands of clients are silent at once.
 const SHORT_LEN: usize = 512;
 
 /// The longest protocol name (`ALPHA *15( ALPHA / DIGIT / "-" )`).
@@ -22,13 +22,16 @@ pub struct LineBuffer {
     end: usize,
     /// The bytes before this one hold no LF.
     scanned: usize,
+    /// The last read filled all there was: more may be waiting.
+    was_filled: bool,
     /// An over-long line is under way: drop everything up to its LF.
     discarding: bool,
 }
 
 impl Default for LineBuffer {
     fn default() -> Self {
-        Self { bytes: vec![0; SHORT_LEN].into(), start: 0, end: 0, scanned: 0, discarding: false }
+        let bytes = vec![0; SHORT_LEN].into();
+        Self { bytes, start: 0, end: 0, scanned: 0, was_filled: false, discarding: false }
     }
 }
 
@@ -36,25 +39,37 @@ impl LineBuffer {
     /// Reads once from `input` into the free space. `Ok(0)` is the end of the stream; call only after
     /// [`next_line`](Self::next_line) has answered `None`.
     pub fn read_from(&mut self, input: &mut impl Read) -> io::Result<usize> {
-        let read_len = input.read(self.free())?;
+        self.make_room();
+        // If nothing comes in time, the next wait costs no more than a short buffer.
+        self.was_filled = false;
+        let free = &mut self.bytes[self.end..];
+        let read_len = input.read(free)?;
+        self.was_filled = read_len == free.len();
         self.end += read_len;
         Ok(read_len)
     }
 
-    fn free(&mut self) -> &mut [u8] {
+    /// How many octets were read and not yet given out.
+    pub fn waiting_len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn make_room(&mut self) {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.scanned -= self.start;
         self.start = 0;
-        if self.end == self.bytes.len() {
+        if self.was_filled || self.end == self.bytes.len() {
             self.resize(LINE_LEN_MAX);
-        } else if self.end == 0 && self.bytes.len() > SHORT_LEN && !self.discarding {
+        } else if self.end < SHORT_LEN && !self.discarding {
             self.resize(SHORT_LEN);
         }
-        &mut self.bytes[self.end..]
     }
 
     fn resize(&mut self, len: usize) {
+        if len == self.bytes.len() {
+            return;
+        }
         let mut bytes = vec![0; len];
         bytes[..self.end].copy_from_slice(&self.bytes[..self.end]);
         self.bytes = bytes.into();
@@ -183,8 +198,49 @@ mod tests {
         assert_eq!(read(&[b'a'; SHORT_LEN]), (0, SHORT_LEN));
         assert_eq!(read(b"a"), (0, LINE_LEN_MAX));
         assert_eq!(read(b"\nWHO"), (1, LINE_LEN_MAX));
-        assert_eq!(read(b"\n"), (1, LINE_LEN_MAX));
+        assert_eq!(read(b"\n"), (1, SHORT_LEN));
         assert_eq!(read(b"WHO\n"), (1, SHORT_LEN));
+    }
+
+    /// An input that has nothing for now.
+    struct Silence;
+
+    impl Read for Silence {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    #[test]
+    fn a_burst_of_short_lines_is_read_in_large_pieces() {
+        let burst = b"PING_x\n".repeat(8 * LINE_LEN_MAX / 7);
+        let (mut buffer, mut input) = (LineBuffer::default(), &burst[..]);
+        let (mut read_lens, mut lines) = (Vec::new(), 0);
+        while !input.is_empty() {
+            read_lens.push(buffer.read_from(&mut input).expect("a slice"));
+            while let Some(line) = buffer.next_line() {
+                assert_eq!(line, Ok(&b"PING_x"[..]));
+                lines += 1;
+            }
+        }
+        assert_eq!(lines, burst.len() / 7);
+        assert_eq!(read_lens[0], SHORT_LEN);
+        assert!(read_lens.len() <= 2 + 8, "{read_lens:?}");
+        // The last read has emptied the socket, so the next is to cost little, however long it waits.
+        let mut piece = &b"PI"[..];
+        buffer.read_from(&mut piece).expect("a slice");
+        assert_eq!((buffer.bytes.len(), buffer.waiting_len()), (SHORT_LEN, 2));
+    }
+
+    #[test]
+    fn who_falls_silent_with_a_full_buffer_costs_a_short_one_soon() {
+        let (mut buffer, full) = (LineBuffer::default(), b"PING_x\r\n".repeat(SHORT_LEN / 8));
+        buffer.read_from(&mut &full[..]).expect("a slice");
+        while buffer.next_line().is_some() {}
+        for len in [LINE_LEN_MAX, SHORT_LEN] {
+            assert!(buffer.read_from(&mut Silence).is_err(), "nothing is there");
+            assert_eq!(buffer.bytes.len(), len);
+        }
     }
 
     #[test]
