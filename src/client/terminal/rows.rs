@@ -186,7 +186,8 @@ impl Layout {
                 (begin, used) = (at, 0);
             }
             if at == on {
-                place = (rows.len(), used);
+                // What takes no room may stand behind a full row.
+                place = (rows.len(), used.min(columns - 1));
             }
             used += needed;
         }
@@ -253,6 +254,8 @@ mod tests {
         assert_eq!(place("漢字漢字", 3, 10), (rows(&["me> 漢字漢", "字"]), 0, 6));
         assert_eq!(place("漢字漢字", 9, 10), (rows(&["me> 漢字漢", "字"]), 1, 0));
         assert_eq!(place("a\u{301}b", 3, 10), (rows(&["me> a\u{301}b"]), 0, 5));
+        // A vowel of Hangul without its consonant has no width of its own.
+        assert_eq!(place("漢字漢\u{d7b0}", 9, 10), (rows(&["me> 漢字漢\u{d7b0}", ""]), 0, 9));
         let tall = Layout::new(&prompt, &"x".repeat(100), 60, 10, 3, false);
         assert_eq!((tall.rows.len(), tall.cursor_row), (3, 2), "{tall:?}");
     }
