@@ -1,4 +1,4 @@
-//! What carries the client's transfers: the UDP workers, the threads of TCP transfers, the disk thread.
+//! What carries the client's transfers: the UDP worker, the threads of TCP transfers, the disk thread.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +18,6 @@ use crate::transfer::sink::Sink;
 use crate::transfer::tuning::Tuning;
 use crate::transfer::{TransferError, stream};
 use crate::wire::message::{Accept, Offer, Secret, TransferId, Transport};
-
-/// Ours: several files at once use a second core (8 x 8 MiB over loopback: a fifth faster); more gain little, as the server
-/// divides its workers among all clients.
-const WORKERS: usize = 2;
 
 /// How the server wants a transfer to come to it.
 #[derive(Debug)]
@@ -229,7 +225,7 @@ impl Carrier {
                 SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
-            let config = PoolConfig { ip, base_port: 0, workers: WORKERS, tuning: self.tuning.clone() };
+            let config = PoolConfig { ip, base_port: 0, workers: 1, tuning: self.tuning.clone() };
             self.pool = Some(Pool::start(&config).map_err(|source| system("open a UDP socket", source))?);
         }
         Ok(self.pool.as_ref().expect("just made"))
