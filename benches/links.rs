@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use emulator::{Emulator, Link};
-use peers::{PAYLOAD_LEN, Peer, Sample, Shelf};
+use peers::{PACKET_IP_LEN, PAYLOAD_LEN, Peer, Sample, Shelf};
 use serde_json::json;
 
 /// The seeds' largest file.
@@ -80,7 +80,7 @@ impl Case {
 
     /// What the link would carry of a file under our header.
     fn limit(&self) -> f64 {
-        self.link.0 as f64 * (1.0 - self.loss) * PAYLOAD_LEN as f64 / 1_500.0
+        self.link.0 as f64 * (1.0 - self.loss) * PAYLOAD_LEN as f64 / PACKET_IP_LEN
     }
 }
 

@@ -33,6 +33,9 @@ const UFTP_PORT: u16 = 1_044;
 /// Octets of the file in a full packet of ours.
 pub const PAYLOAD_LEN: u64 = (PACKET_LEN_DATA - packetboat::wire::packet::DATA_OVERHEAD) as u64;
 
+/// That packet as the link sees it: with its headers of UDP and IPv4.
+pub const PACKET_IP_LEN: f64 = (PACKET_LEN_DATA + 28) as f64;
+
 /// Who moves the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {

@@ -329,6 +329,8 @@ impl Events {
     fn on_end(&mut self, error: ClientError) -> Event {
         let unconfirmed = self.session.close();
         (self.link, self.read_away, self.whispered) = (Link::Down, 0, 0);
+        // A PONG of this session comes no more: the next one is asked anew.
+        self.asked_at = None;
         let (ClientError::Lost(why) | ClientError::Closed(why)) = &error else {
             return Event::GaveUp(error);
         };
