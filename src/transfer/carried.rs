@@ -55,6 +55,11 @@ impl Drop for Share {
 }
 
 impl Transfer {
+    /// Whether a datagram from there can be the peer's.
+    pub(super) fn is_from(&self, path: Path) -> bool {
+        path.peer.ip().to_canonical() == self.peer_ip
+    }
+
     pub(super) fn is_receiving(&self) -> bool {
         matches!(self.cargo, Some(Cargo::Receive { .. }))
     }

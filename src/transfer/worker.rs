@@ -264,26 +264,38 @@ impl Worker {
         if header.kind == Kind::Probe {
             return self.answer_probe(now, path, header.id, datagram);
         }
-        let receives = |worker: &Worker| {
-            let transfer = worker.transfers.get(&header.id)?;
-            (path.peer.ip().to_canonical() == transfer.peer_ip).then(|| transfer.is_receiving())
-        };
-        // The SYN may be faster than the command that tells of its offer.
-        let receives = receives(self).or_else(|| {
-            self.take_commands();
-            receives(self)
-        });
-        if receives == Some(true) && self.joining != Some(header.id) {
-            self.write_run();
-            self.joining = Some(header.id);
+        // What goes on with the file at hand, as most packets do, is looked up once.
+        if self.joining != Some(header.id) && !self.make_way(&header, path) {
+            return;
         }
-        let Some(transfer) = receives.and_then(|_| self.transfers.get_mut(&header.id)) else { return };
+        let Some(transfer) = self.transfers.get_mut(&header.id).filter(|transfer| transfer.is_from(path))
+        else {
+            return;
+        };
         if transfer.handle_datagram(now, datagram, &mut self.run) == (Receipt::Accepted { newest: true }) {
             transfer.path = Some(path);
         }
         if !std::mem::replace(&mut transfer.is_ready, true) {
             self.ready.push_back(header.id);
         }
+    }
+
+    /// Ends the run of another file where this packet is one of a file that comes here; `false` where it is nobody's.
+    fn make_way(&mut self, header: &Header, path: Path) -> bool {
+        let receives = |worker: &Worker| {
+            let transfer = worker.transfers.get(&header.id).filter(|transfer| transfer.is_from(path))?;
+            Some(transfer.is_receiving())
+        };
+        // The SYN may be faster than the command that tells of its offer.
+        let receives = receives(self).or_else(|| {
+            self.take_commands();
+            receives(self)
+        });
+        if receives == Some(true) {
+            self.write_run();
+            self.joining = Some(header.id);
+        }
+        receives.is_some()
     }
 
     /// Hands what has come of a file to the system, before another is gone on with or anything is acknowledged.
