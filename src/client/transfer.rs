@@ -224,6 +224,8 @@ pub(super) enum Gate {
 /// Where a file stands that is put.
 #[derive(Debug)]
 pub(super) struct Put {
+    /// The file, until it is being read for its digest.
+    pub(super) unread: Option<File>,
     /// Its digest, once it is read and told.
     pub(super) digest: Option<blake3::Hash>,
     /// When the last octet was acknowledged.

@@ -390,7 +390,7 @@ impl Transfers {
 
     /// What the passing of time brings: words on the way of long transfers, the question at 40 %, and ends of waiting.
     pub fn on_tick(&mut self, now: Instant) -> Vec<Reaction> {
-        let (mut reactions, mut late) = (Vec::new(), Vec::new());
+        let (mut reactions, mut late, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         for (&id, transfer) in &mut self.under_way {
             reactions.extend(transfer.milestone(now).map(Reaction::Tell));
             let moved_bytes = transfer.moving.progress.moved_bytes();
@@ -410,11 +410,15 @@ impl Transfers {
                     _ => {}
                 },
                 Side::Put(put) => {
+                    unread.extend(put.unread.is_some().then_some(id));
                     if put.sent_at.is_some_and(|at| now.saturating_duration_since(at) > VERIFY_WAIT_MAX) {
                         late.push((id, lost("the server never said that it has the file")));
                     }
                 }
             }
+        }
+        for id in unread {
+            late.extend(self.read_for_digest(id).err().map(|error| (id, error)));
         }
         for (id, error) in late {
             reactions.extend(self.abandon(id, error));

@@ -209,7 +209,11 @@ impl Hub {
             Err(error) => (sink, error),
             Ok(()) => {
                 let arrived = self.state.lock().transfers.on_arrived(id, sink, Instant::now());
-                let Err(sink) = arrived else { return self.keep_if_complete(id) };
+                let Err(sink) = arrived else {
+                    // Its owner reads its digest meanwhile.
+                    self.disk.look();
+                    return self.keep_if_complete(id);
+                };
                 // Its owner has ended it, or is gone.
                 (sink, TransferError::Cancelled)
             }

@@ -39,6 +39,7 @@ enum Job {
     Digest(Digesting),
     Follow(Following),
     Keep(Sink, blake3::Hash, ThenKept),
+    Look,
 }
 
 /// A digest that is wanted, as far as it has come.
@@ -103,6 +104,11 @@ impl Disk {
         self.hand_in(Job::Follow(Following { followed, _held: Arc::clone(&self.held) }));
     }
 
+    /// One of the files that are followed is complete: the thread goes on with it at once.
+    pub fn look(&self) {
+        self.hand_in(Job::Look);
+    }
+
     /// Verifies, syncs and renames a complete sink, and tells `then` where the file lies now.
     pub fn keep(
         &self,
@@ -118,7 +124,7 @@ impl Disk {
         let ended = || io::Error::other("the disk thread has ended");
         match jobs.send(job) {
             Ok(()) => {}
-            Err(SendError(Job::Follow(_))) => {}
+            Err(SendError(Job::Follow(_) | Job::Look)) => {}
             Err(SendError(Job::Digest(digesting))) => (digesting.then)(Err(unreadable(ended()))),
             Err(SendError(Job::Keep(_, _, then))) => {
                 then(Err(TransferError::File { what: "keep the file".into(), source: ended() }));
@@ -193,6 +199,8 @@ impl Work {
             match job {
                 Ok(Job::Digest(digesting)) => self.under_way.push_back(digesting),
                 Ok(Job::Follow(following)) => self.followed.push_back(following),
+                // To be woken was all.
+                Ok(Job::Look) => {}
                 Ok(Job::Keep(sink, digest, then)) => then(or_failed("keep the file", || {
                     log::debug!("disk: {} is verified", sink.part_path().display());
                     sink.keep(digest)

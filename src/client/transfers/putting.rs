@@ -79,15 +79,28 @@ impl Transfers {
         }
         self.tokens.save(&path, &asked.want.name, &accept.resume_token);
         let start = accept.prefix.map_or(0, |prefix| prefix.offset);
-        let put = Put { digest: None, sent_at: None, unwanted: Arc::default() };
         let open_max = if asked.want.fall_back { FALL_BACK_AFTER } else { NO_ANSWER_MAX };
-        let begun = file.try_clone().map_err(unreadable).and_then(|digested| {
-            self.carrier.digest(id, digested, size, Arc::clone(&put.unwanted))?;
-            self.carrier.send(Route::of_accept(&accept, open_max), file, start..size)
+        let begun = file.try_clone().map_err(unreadable).and_then(|unread| {
+            Ok((unread, self.carrier.send(Route::of_accept(&accept, open_max), file, start..size)?))
         });
         match begun {
-            Ok(moving) => self.start(id, Transfer::new(asked, size, start, moving, Side::Put(put))),
+            Ok((unread, moving)) => {
+                let put = Put { unread: Some(unread), digest: None, sent_at: None, unwanted: Arc::default() };
+                self.start(id, Transfer::new(asked, size, start, moving, Side::Put(put)))
+            }
             Err(error) => self.decline(id, asked, error),
+        }
+    }
+
+    /// Has a file that is put read for its digest, once. Not at its start: what is sent in a moment needs the processor
+    /// for its way (measured on two cores: 67 MB in 87 ms with it, in 70 without, and both as long to the server's last word).
+    pub(super) fn read_for_digest(&mut self, id: TransferId) -> Result<(), TransferError> {
+        let Some(Transfer { side: Side::Put(put), size, .. }) = self.under_way.get_mut(&id) else {
+            return Ok(());
+        };
+        match put.unread.take() {
+            Some(file) => self.carrier.digest(id, file, *size, Arc::clone(&put.unwanted)),
+            None => Ok(()),
         }
     }
 
@@ -119,7 +132,7 @@ impl Transfers {
         match (transfer.failure.take(), sent) {
             (None, Ok(())) => {
                 put.sent_at = Some(at);
-                Vec::new()
+                self.read_for_digest(id).map_or_else(|error| self.abandon(id, error), |()| Vec::new())
             }
             (Some(_), Err(error @ TransferError::File { .. })) => self.fail(id, error),
             (Some(failure), _) => self.fail(id, failure),

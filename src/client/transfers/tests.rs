@@ -1,10 +1,11 @@
 //! Transfers without a server and without threads: every answer and every end is told by hand.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
-use crate::client::transfer::{Get, Moving};
+use crate::client::transfer::{Get, Moving, Put};
 use crate::transfer::part::Origin;
 use crate::transfer::sink::{Sink, Target};
 use crate::wire::message::{FileEntry, Offer, Secret};
@@ -74,6 +75,36 @@ fn arrived(folder: &tempfile::TempDir) -> TransferEvent {
     let mut sink = sink(folder);
     sink.write(0, b"hello").expect("written");
     TransferEvent::Arrived(ID, sink, Ok(()), Instant::now())
+}
+
+/// A file that is put, with no worker that moves its octets.
+fn putting(folder: &tempfile::TempDir) -> Transfers {
+    let mut transfers = asked(folder, true);
+    let mut asked = transfers.asked.pop_front().expect("asked");
+    asked.want.what = What::Put { path: folder.path().join("a.txt") };
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"hello").expect("written");
+    let put = Put { unread: Some(file), digest: None, sent_at: None, unwanted: Arc::default() };
+    let transfer = Transfer::new(asked, 5, 0, Moving::new(u64::MAX), Side::Put(put));
+    transfers.under_way.insert(ID, transfer);
+    transfers
+}
+
+#[test]
+fn a_file_that_is_put_is_read_for_its_digest_when_it_is_sent_or_takes_its_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sent = |transfers: &mut Transfers, now| transfers.on_transfer(TransferEvent::Sent(ID, Ok(()), now));
+    let tick = |transfers: &mut Transfers, now| transfers.on_tick(now);
+    for brings in [sent as fn(&mut Transfers, Instant) -> Vec<Reaction>, tick] {
+        let mut transfers = putting(&folder);
+        assert!(brings(&mut transfers, Instant::now()).is_empty());
+        let read = transfers.events().recv_timeout(Duration::from_secs(60)).expect("the disk thread tells");
+        let digest = Done::Sent { size: 5, digest: blake3::hash(b"hello") };
+        let expected = ClientMessage::Done(ID, digest).emit().trim_end().to_owned();
+        assert_eq!(lines(&transfers.on_transfer(read)), [expected]);
+        let Some(Transfer { side: Side::Put(put), .. }) = transfers.under_way.get(&ID) else { panic!("put") };
+        assert!(put.unread.is_none());
+    }
 }
 
 #[test]
