@@ -6,7 +6,8 @@ use super::WireError;
 
 /// The longest line, its LF included. Ours: room for a text of 2,000 characters.
 pub const LINE_LEN_MAX: usize = 4096;
-/// What a buffer holds between long lines and bursts of short ones. Ours: nearly every line fits, and thousands of clients are silent at once.
+/// What a buffer holds between long lines and bursts of short ones. Ours: nearly every line fits, and thousands of clients
+/// are silent at once.
 const SHORT_LEN: usize = 512;
 
 /// The longest protocol name (`ALPHA *15( ALPHA / DIGIT / "-" )`).

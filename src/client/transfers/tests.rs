@@ -3,12 +3,13 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::client::transfer::{Get, Moving, Put};
 use crate::transfer::part::Origin;
 use crate::transfer::sink::{Sink, Target};
-use crate::wire::message::{FileEntry, Offer, Secret};
+use crate::wire::message::{FileEntry, Offer, Secret, Transport};
 use crate::wire::name::FileName;
 
 const ID: TransferId = TransferId(7);
